@@ -1,0 +1,1 @@
+"""Where a recipe runs: spaces, the training engine, generation and evaluation."""

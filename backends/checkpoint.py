@@ -1,0 +1,133 @@
+"""Checkpoints: safetensors for every tensor, JSON for the rest, written beside and renamed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from .errors import UserError
+from .run_folder import RunFolder, write_json
+
+_NAME = re.compile(r"step-(\d{8,})")
+
+
+@dataclass(frozen=True)
+class TrainingState:
+    """What a checkpoint holds."""
+
+    model: nn.Module
+    ema: nn.Module
+    optimizer: torch.optim.Optimizer
+
+
+def save_checkpoint(folder: RunFolder, step: int, state: TrainingState, keep: int) -> Path:
+    """Write the checkpoint of a step and drop all but the newest `keep`."""
+    target = folder.checkpoints / f"step-{step:08d}"
+    beside = folder.checkpoints / f".step-{step:08d}.{os.getpid()}"
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir(parents=True)
+    save_file(_contiguous(state.model.state_dict()), beside / "model.safetensors")
+    save_file(_contiguous(state.ema.state_dict()), beside / "ema.safetensors")
+    save_file(_optimizer_tensors(state), beside / "optimizer.safetensors")
+    write_json(beside / "recipe.json", folder.recipe())
+    sums = {path.name: _sha256(path) for path in sorted(beside.iterdir())}
+    write_json(beside / "state.json", {"step": step, "sha256": sums})
+    _flush(beside)
+    if target.exists():
+        shutil.rmtree(target)
+    beside.rename(target)
+    for old in checkpoints(folder)[:-keep]:
+        shutil.rmtree(old)
+    return target
+
+
+def checkpoints(folder: RunFolder) -> list[Path]:
+    """Return complete checkpoints, oldest first."""
+    found = [path for path in folder.checkpoints.glob("step-*") if _NAME.fullmatch(path.name)]
+    return sorted(found, key=step_of)
+
+
+def step_of(checkpoint: Path) -> int:
+    """Return the step in a checkpoint's name."""
+    return int(checkpoint.name.removeprefix("step-"))
+
+
+def verify(checkpoint: Path) -> None:
+    """Compare every file with its checksum.
+
+    Raises:
+        UserError: names the first file that is missing or damaged.
+    """
+    try:
+        sums: dict[str, str] = json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))["sha256"]
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{checkpoint}/state.json: damaged ({error}); remove the folder to use an older one") from None
+    for name, expected in sums.items():
+        path = checkpoint / name
+        if not path.is_file() or _sha256(path) != expected:
+            raise UserError(f"{path}: missing or damaged; remove {checkpoint} to use an older checkpoint")
+
+
+def load_checkpoint(checkpoint: Path, state: TrainingState) -> int:
+    """Load everything needed to go on exactly and return the step that was done last."""
+    verify(checkpoint)
+    state.model.load_state_dict(load_file(checkpoint / "model.safetensors"))
+    state.ema.load_state_dict(load_file(checkpoint / "ema.safetensors"))
+    _load_optimizer(state, load_file(checkpoint / "optimizer.safetensors"))
+    return step_of(checkpoint)
+
+
+def load_weights(checkpoint: Path, model: nn.Module, *, ema: bool = True) -> None:
+    """Load weights to sample or score with: the moving average, or the last ones."""
+    verify(checkpoint)
+    model.load_state_dict(load_file(checkpoint / ("ema.safetensors" if ema else "model.safetensors")))
+
+
+def _contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.detach().contiguous() for name, value in tensors.items()}
+
+
+def _names(model: nn.Module) -> dict[int, str]:
+    return {id(parameter): name for name, parameter in model.named_parameters()}
+
+
+def _optimizer_tensors(state: TrainingState) -> dict[str, Tensor]:
+    names = _names(state.model)
+    return {
+        f"{names[id(parameter)]}|{key}": value.detach().contiguous()
+        for parameter, values in state.optimizer.state.items()
+        for key, value in values.items()
+    }
+
+
+def _load_optimizer(state: TrainingState, tensors: dict[str, Tensor]) -> None:
+    parameters = dict(state.model.named_parameters())
+    for name, value in tensors.items():
+        parameter_name, _, key = name.rpartition("|")
+        parameter = parameters[parameter_name]
+        place = value if key == "step" else value.to(parameter.device)
+        state.optimizer.state[parameter][key] = place
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _flush(folder: Path) -> None:
+    for path in [*folder.iterdir(), folder]:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+

@@ -1,0 +1,81 @@
+"""What a run says on the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+
+class RunConsole:
+    """Start-up screen, progress and last words. Silent on every process but the first."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self.console = Console(quiet=quiet, highlight=False, soft_wrap=True)
+
+    def screen(self, title: str, rows: Mapping[str, str]) -> None:
+        """Show a titled table of two columns."""
+        table = Table(title=title, title_justify="left", title_style="bold", show_header=False, box=None, padding=(0, 1))
+        table.add_column(style="cyan", no_wrap=True)
+        table.add_column(overflow="fold")
+        for name, value in rows.items():
+            table.add_row(name, value)
+        self.console.print(table)
+
+    def say(self, text: str) -> None:
+        """Print one line."""
+        self.console.print(text, markup=False)
+
+    def warn(self, text: str) -> None:
+        """Print one line of warning."""
+        self.console.print(f"warning: {text}", style="yellow", markup=False)
+
+    @contextmanager
+    def training(self, total: int, done: int) -> Iterator[TrainingProgress]:
+        """Show a bar with loss, images/s and time left; where there is no terminal, a line now and then."""
+        progress = Progress(
+            TextColumn("training"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[status]}"),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=self.console,
+            disable=not self.console.is_terminal,
+        )
+        with progress:
+            yield TrainingProgress(self, progress, total, done)
+
+
+class TrainingProgress:
+    """Progress of the training loop."""
+
+    def __init__(self, console: RunConsole, progress: Progress, total: int, done: int) -> None:
+        self.console, self.progress, self.total = console, progress, total
+        self.task = progress.add_task("training", total=total, completed=done, status="")
+        self.lines_every = max(1, total // 10)
+        self.last_line = done
+
+    def step(self, step: int) -> None:
+        """Move the bar."""
+        self.progress.update(self.task, completed=step)
+
+    def status(self, step: int, loss: float, images_per_second: float, seconds_left: float) -> None:
+        """Show the latest figures."""
+        status = f"loss {loss:.4f}  {images_per_second:,.0f} images/s"
+        self.progress.update(self.task, status=status)
+        if self.progress.disable and (step - self.last_line >= self.lines_every or step == self.total):
+            self.last_line = step
+            self.console.say(f"step {step}/{self.total}  {status}  {seconds_left / 60:.1f} min left")
+
+
+def relative(path: Path) -> str:
+    """Return a path as it is typed from here."""
+    try:
+        return str(path.resolve().relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)

@@ -1,0 +1,58 @@
+"""Scores: features of generated images against features of the data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from ..components.data.source import Source, to_pixels, to_unit
+from ..components.metrics.metric import Metric, Statistics
+from .generation import Generator
+from .loader import fixed_batches
+from .settings import EvaluateSettings
+
+Extractor = Callable[[Tensor], Tensor]
+
+
+@dataclass
+class Evaluator:
+    """Scores generators against one data source; the reference's statistics are taken once."""
+
+    settings: EvaluateSettings
+    source: Source
+    extractor: Extractor
+    metrics: Mapping[str, Metric]
+    device: torch.device
+    _reference: dict[str, Statistics] = field(default_factory=dict)
+
+    def reference_size(self) -> int:
+        """Return the number of reference images: the first ones of the source."""
+        return min(self.settings.reference, len(self.source))
+
+    def reference(self) -> dict[str, Statistics]:
+        """Return statistics of the reference by metric."""
+        if not self._reference:
+            statistics = {name: metric.statistics() for name, metric in self.metrics.items()}
+            for images, _ in fixed_batches(self.source, range(self.reference_size()), self.settings.batch_size):
+                self._update(statistics, images)
+            self._reference = statistics
+        return self._reference
+
+    def score(self, generator: Generator, progress: Callable[[int], None] | None = None) -> dict[str, float]:
+        """Generate the settings' number of images and return the scores by metric."""
+        statistics = {name: metric.statistics() for name, metric in self.metrics.items()}
+        for images in generator.batches(range(self.settings.samples), self.settings.batch_size, self.settings.seed):
+            # Scored as they would be stored: in 8 bits.
+            self._update(statistics, to_pixels(images))
+            if progress:
+                progress(len(images))
+        reference = self.reference()
+        return {name: metric.compute(statistics[name], reference[name]) for name, metric in self.metrics.items()}
+
+    def _update(self, statistics: dict[str, Statistics], images: Tensor) -> None:
+        features = self.extractor(to_unit(images).to(self.device))
+        for each in statistics.values():
+            each.update(features)

@@ -1,0 +1,72 @@
+"""Everything that a run trains, as one module."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from ..components.denoisers.denoiser import Denoiser
+from ..components.processes.flow import Flow
+from ..components.projections.projection import Projection
+from ..components.streams import IMAGE, SEMANTIC, Streams, StreamSpec, Times
+from ..components.velocity import Instants
+from .pixel import Observation
+
+
+class JointModel(nn.Module):
+    """Denoiser and projection. The loss is the module's forward, so that every gradient passes one wrapper."""
+
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        projection: Projection | None,
+        process: Flow,
+        streams: Mapping[str, StreamSpec],
+        auto_weights: frozenset[str] = frozenset(),
+    ) -> None:
+        super().__init__()
+        self.denoiser, self.projection, self.process = denoiser, projection, process
+        self.streams, self.auto_weights = dict(streams), auto_weights
+
+    def clean_streams(self, observation: Observation) -> Streams:
+        """Return the clean streams; the semantic one carries gradient if its projection learns."""
+        streams = {IMAGE: observation.image}
+        if self.projection is not None and observation.features is not None:
+            streams[SEMANTIC] = self.projection(observation.features)
+        return streams
+
+    def weight(self, name: str) -> float:
+        """Return the factor of a stream's loss, with `auto` resolved by the stream's nominal std."""
+        if name not in self.auto_weights:
+            return self.streams[name].weight
+        return 2 / (1 + self.nominal_std(name) ** 2)
+
+    def nominal_std(self, name: str) -> float:
+        """Return the std at which a stream is noised; a tokenizer's output counts as 1."""
+        natural = float(self.projection.stream_std) if name == SEMANTIC and self.projection is not None else 1.0
+        return natural * self.streams[name].scale
+
+    def forward(
+        self, observation: Observation, labels: Tensor, noise: Streams, times: Times
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Return the weighted loss terms by name, and what else is worth logging; all scalars."""
+        natural = self.clean_streams(observation)
+        clean = self.process.scaled(natural)
+        noisy = self.process.noise(clean, noise, times)
+        predicted = self.denoiser(noisy, times, labels)
+        errors = self.process.losses(predicted, clean, noise, times)
+        terms = {name: self.weight(name) * error.mean() for name, error in errors.items()}
+        if self.projection is not None and observation.features is not None:
+            terms |= self.projection.regularizers(observation.features, natural[SEMANTIC])
+        with torch.no_grad():
+            log = {f"error/{name}": error.mean() for name, error in errors.items()}
+            log |= {f"std/{name}": stream.float().std() for name, stream in clean.items()}
+        return terms, log
+
+    @torch.no_grad()
+    def velocity(self, noisy: Streams, instants: Instants, labels: Tensor) -> Streams:
+        """Return velocities for labels `(B,)` at one time a stream; float32."""
+        times = {name: torch.full_like(labels, instants[name], dtype=torch.float32) for name in noisy}
+        return self.process.velocity(self.denoiser(noisy, times, labels), noisy, times)

@@ -1,0 +1,77 @@
+"""Pictures of a run: grids of images, and semantic streams as colours."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ..components.data.source import to_pixels
+
+GAP = 2
+MIN_SIDE = 256
+
+
+def grid_picture(images: Tensor, columns: int | None = None) -> Image.Image:
+    """Return images `(N, 3, H, W)` in [-1, 1] as one picture, row by row, enlarged to be seen."""
+    count, _, height, width = images.shape
+    columns = columns or math.ceil(math.sqrt(count))
+    rows = math.ceil(count / columns)
+    sheet = np.full((rows * (height + GAP) + GAP, columns * (width + GAP) + GAP, 3), 255, np.uint8)
+    for index, pixels in enumerate(to_pixels(images).permute(0, 2, 3, 1).cpu().numpy()):
+        top, left = GAP + index // columns * (height + GAP), GAP + index % columns * (width + GAP)
+        sheet[top : top + height, left : left + width] = pixels
+    factor = max(1, MIN_SIDE // (4 * height) + 1) if height < MIN_SIDE else 1
+    return Image.fromarray(sheet).resize((sheet.shape[1] * factor, sheet.shape[0] * factor), Image.Resampling.NEAREST)
+
+
+def save_picture(picture: Image.Image, path: Path) -> None:
+    """Write a PNG, atomically."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}")
+    picture.save(beside, format="PNG")
+    beside.replace(path)
+
+
+def semantic_colours(stream: Tensor) -> Tensor:
+    """Return a semantic stream `(B, d, h, w)` as colours `(B, 3, h, w)` in [-1, 1].
+
+    Red, green and blue are the first three principal components over all positions of the batch, each scaled by its
+    own spread; a sign is chosen so that the largest entry of a component is positive.
+    """
+    vectors = stream.detach().double().movedim(1, -1)
+    flat = vectors.flatten(0, -2)
+    centred = flat - flat.mean(0)
+    _, directions = torch.linalg.eigh(centred.T @ centred)
+    directions = directions.flip(1)[:, :3]
+    largest = directions.gather(0, directions.abs().argmax(0, keepdim=True))
+    colours = centred @ (directions * largest.sign())
+    colours = (colours / (2.5 * colours.std(0).clamp_min(1e-9))).clamp(-1, 1)
+    if colours.shape[1] < 3:
+        colours = colours[:, :1].expand(-1, 3)
+    return colours.unflatten(0, vectors.shape[:3]).movedim(-1, 1).float()
+
+
+def semantic_picture(images: Tensor, stream: Tensor) -> Image.Image:
+    """Return two rows: images `(B, 3, H, W)` in [-1, 1], and under each its semantic stream as colours."""
+    colours = semantic_colours(stream.cpu())
+    colours = torch.nn.functional.interpolate(colours, images.shape[-2:], mode="nearest")
+    return grid_picture(torch.cat([images.cpu(), colours]), columns=len(images))
+
+
+def evolution_picture(folder: Path) -> Image.Image | None:
+    """Return the images and, under them, one row of colours for every `step-*.png` in a folder, in order of steps."""
+    pictures = [Image.open(path).convert("RGB") for path in sorted(folder.glob("step-*.png"))]
+    if not pictures:
+        return None
+    width, height = pictures[0].size
+    half = height // 2
+    sheet = Image.new("RGB", (width, half * (len(pictures) + 1)), "white")
+    sheet.paste(pictures[0].crop((0, 0, width, half)), (0, 0))
+    for row, picture in enumerate(pictures, 1):
+        sheet.paste(picture.crop((0, half, width, height)), (0, row * half))
+    return sheet

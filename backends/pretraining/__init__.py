@@ -1,0 +1,1 @@
+"""How the shipped networks were made. `python -m latsem.backends.pretraining NAME` makes one again from its seed."""

@@ -1,0 +1,61 @@
+"""Make a shipped network again: `python -m latsem.backends.pretraining shapes_vit --out shapes_vit.safetensors`."""
+
+from __future__ import annotations
+
+import time
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from safetensors.torch import save_file
+from torch import nn
+
+from ...components.encoders.vit import small_vit
+from ...components.extractors.scorer import small_cnn
+from ...components.extractors.settings import ShapesScorerSettings
+from .dino import train_dino
+from .supervised import train_encoder, train_scorer
+
+
+class Network(StrEnum):
+    """The shipped networks. Each draws scenes of a seed that no other network, and no recipe, uses."""
+
+    SHAPES_VIT = "shapes_vit"
+    SHAPES_DINO = "shapes_dino"
+    SHAPES_SCORER = "shapes_scorer"
+
+
+def make(network: Network, steps: int | None = None) -> nn.Module:
+    """Train one shipped network from its seed."""
+    if network is Network.SHAPES_VIT:
+        torch.manual_seed(101)
+        vit = small_vit()
+        train_encoder(vit, seed=101, steps=steps or 2500, batch_size=50, log=typer.echo)
+        return vit
+    if network is Network.SHAPES_DINO:
+        torch.manual_seed(102)
+        return train_dino(small_vit(), seed=102, steps=steps or 1500, batch_size=50, log=typer.echo)
+    torch.manual_seed(103)
+    width = ShapesScorerSettings().width()
+    cnn = small_cnn(width)
+    train_scorer(cnn, width, seed=103, steps=steps or 3000, batch_size=100, log=typer.echo)
+    return cnn
+
+
+def main(
+    network: Network,
+    out: Annotated[Path, typer.Option(help="file to write")],
+    steps: Annotated[int | None, typer.Option(min=1, help="fewer steps, for a trial")] = None,
+) -> None:
+    """Train a shipped network from its seed and write its weights in half precision."""
+    start = time.monotonic()
+    weights = {key: value.detach().half().contiguous() for key, value in make(network, steps).state_dict().items()}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    save_file(weights, out)
+    typer.echo(f"{out}: {out.stat().st_size / 1e6:.2f} MB in {(time.monotonic() - start) / 60:.1f} min")
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,55 @@
+"""Training on the attributes of scenes: the encoder `shapes_vit` and the scoring network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor, nn
+
+from ...components.encoders.vit import WIDTH
+from .scenes import AttributeHead, Batch, PlaceHead, batches
+from .schedule import warmup_cosine
+
+Objective = Callable[[Batch], tuple[Tensor, dict[str, float]]]
+
+
+def train_encoder(network: nn.Module, *, seed: int, steps: int, batch_size: int, log: Callable[[str], None]) -> None:
+    """Train a vision transformer in place: its class token tells the whole scene, each patch what covers it."""
+    whole, place = AttributeHead(WIDTH), PlaceHead(WIDTH)
+
+    def objective(batch: Batch) -> tuple[Tensor, dict[str, float]]:
+        tokens = network.forward_features(batch.images)  # type: ignore[operator]
+        loss, scores = whole(tokens[:, 0], batch)
+        place_loss = place(tokens[:, 1:], batch)
+        return loss + place_loss, {**scores, "place": float(place_loss.detach())}
+
+    parameters = [*network.parameters(), *whole.parameters(), *place.parameters()]
+    _train(objective, parameters, batches(seed, batch_size), lr=1e-3, steps=steps, log=log)
+
+
+def train_scorer(
+    network: nn.Module, width: int, *, seed: int, steps: int, batch_size: int, log: Callable[[str], None]
+) -> None:
+    """Train a network of `width` outputs in place: a linear map of them tells the whole scene."""
+    head = AttributeHead(width)
+
+    def objective(batch: Batch) -> tuple[Tensor, dict[str, float]]:
+        loss, scores = head(network(batch.images), batch)
+        return loss, scores
+
+    _train(objective, [*network.parameters(), *head.parameters()], batches(seed, batch_size), lr=2e-3, steps=steps, log=log)
+
+
+def _train(objective: Objective, parameters: list[nn.Parameter], data: Iterator[Batch], *, lr: float, steps: int, log: Callable[[str], None]) -> None:
+    optimizer = torch.optim.AdamW(parameters, lr=lr, weight_decay=0.02)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, warmup_cosine(steps))
+    for step, batch in zip(range(1, steps + 1), data, strict=False):
+        loss, scores = objective(batch)
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        schedule.step()
+        if step % 100 == 0 or step == steps:
+            log(f"step {step}/{steps}  " + "  ".join(f"{name} {value:.3f}" for name, value in scores.items()))

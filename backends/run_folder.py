@@ -1,0 +1,127 @@
+"""The folder of one run: what lies where, and who may write into it."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from .errors import UserError
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace a file in one step: readers see the old text or the new, never half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside.write_text(text, encoding="utf-8")
+    beside.replace(path)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a value as indented JSON, atomically; NaN and infinity are refused."""
+    write_atomically(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+class RunFolder:
+    """Paths of one run folder."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def resolved(self) -> Path:
+        """The recipe as resolved: every value that counts."""
+        return self.path / "resolved.json"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON object a line, a line a log step."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of checkpoints."""
+        return self.path / "checkpoints"
+
+    @property
+    def samples(self) -> Path:
+        """Folder of generated image grids."""
+        return self.path / "samples"
+
+    @property
+    def semantics(self) -> Path:
+        """Folder of pictures of the semantic stream."""
+        return self.path / "semantics"
+
+    @property
+    def evaluation(self) -> Path:
+        """Folder of scores with their protocols."""
+        return self.path / "evaluation"
+
+    @property
+    def done(self) -> Path:
+        """Exists once the run has ended."""
+        return self.path / "done.json"
+
+    def recipe(self) -> dict[str, Any]:
+        """Return the resolved recipe of the run.
+
+        Raises:
+            UserError: the folder holds no run.
+        """
+        if not self.resolved.is_file():
+            raise UserError(f"{self.path}: not a run folder (it has no resolved.json)")
+        recipe: dict[str, Any] = json.loads(self.resolved.read_text(encoding="utf-8"))["recipe"]
+        return recipe
+
+
+def claim_folder(root: Path, recipe_name: str, recipe: dict[str, Any], name: str | None) -> RunFolder:
+    """Return the folder of this very recipe: the one it has already, or a new path (not created yet).
+
+    Runs are functions of their recipe, so the same recipe again means the same run: it is continued, or done.
+
+    Raises:
+        UserError: `name` is taken by a run of another recipe.
+    """
+    family = root / recipe_name
+    if name is not None:
+        folder = RunFolder(family / name)
+        if folder.path.exists():
+            _refuse_other_run(folder, recipe)
+        return folder
+    for path in sorted(family.glob("*"), reverse=True):
+        folder = RunFolder(path)
+        if folder.resolved.is_file() and folder.recipe() == recipe:
+            return folder
+    return RunFolder(_new_path(family))
+
+
+def _new_path(family: Path) -> Path:
+    stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
+    path, count = family / stamp, 1
+    while path.exists():
+        count += 1
+        path = family / f"{stamp}_{count}"
+    return path
+
+
+def _refuse_other_run(folder: RunFolder, recipe: dict[str, Any]) -> None:
+    if not folder.resolved.is_file():
+        raise UserError(f"--name: {folder.path} exists and is not a run folder; choose another name")
+    other = folder.recipe()
+    if other == recipe:
+        return
+    changed = "; ".join(differences(other, recipe))
+    raise UserError(f"--name: {folder.path} belongs to a run of another recipe ({changed}); choose another name")
+
+
+def differences(old: Any, new: Any, path: str = "") -> list[str]:
+    """Return `key: old -> new` for every value that differs between two recipes."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        rows = []
+        for key in [*old, *(key for key in new if key not in old)]:
+            rows += differences(old.get(key), new.get(key), f"{path}.{key}" if path else str(key))
+        return rows
+    return [] if old == new else [f"{path}: {json.dumps(old)} -> {json.dumps(new)}"]

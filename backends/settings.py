@@ -1,0 +1,98 @@
+"""Settings of a run that are not parts: training, evaluation, hardware."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from ..components.extractors.settings import ExtractorSettings, ShapesScorerSettings
+from ..components.metrics.settings import FrechetSettings, MetricSettings
+from ..components.registry import PartField
+from ..components.settings import Settings
+from ..components.streams import Prediction
+
+MAX_SEED = 2**63 - 1
+Auto = Literal["auto"]
+Beta = Annotated[float, Field(ge=0, lt=1)]
+
+
+class StreamSettings(Settings):
+    """What a recipe may say of one stream."""
+
+    scale: float = Field(1.0, gt=0, description="factor on the stream before noise is added; shifts its time")
+    weight: float | Auto = Field(
+        1.0, description="factor of its loss; auto: 2 / (1 + std^2), which keeps its share whatever the scale"
+    )
+    prediction: Prediction | None = Field(None, description="x or v; empty: the process's")
+    lead: float = Field(0.0, ge=0, le=1, description="how far its time runs ahead of the common clock (SFD: 0.3)")
+    own_time: bool = Field(False, description="draw its training time independently")
+    stop_gradient: bool = Field(True, description="detach its target; off only to see what it prevents")
+
+    @model_validator(mode="after")
+    def _weight_not_negative(self) -> StreamSettings:
+        if self.weight != "auto" and self.weight < 0:
+            raise ValueError("weight cannot be negative")
+        return self
+
+
+class TrainSettings(Settings):
+    """The training loop."""
+
+    steps: int = Field(2000, ge=1, description="optimizer steps")
+    batch_size: int = Field(64, ge=1, description="images a step, over all devices")
+    micro_batch: int | Auto = Field("auto", description="images a device and backward pass; auto: its whole share")
+    lr: float = Field(1e-3, gt=0, description="AdamW learning rate, constant after the warm-up")
+    warmup: int = Field(0, ge=0, description="steps of linear warm-up")
+    betas: list[Beta] = Field(default_factory=lambda: [0.9, 0.999], min_length=2, max_length=2)
+    weight_decay: float = Field(0.0, ge=0)
+    clip: float = Field(1.0, ge=0, description="largest gradient norm; 0: no clipping")
+    ema: float = Field(0.9999, ge=0, lt=1, description="decay of the weights' moving average, min(ema, 1 - 1/step)")
+    class_dropout: float = Field(0.1, ge=0, le=1, description="share of labels replaced by 'none', for guidance")
+    seed: int = Field(0, ge=0, le=MAX_SEED, description="decides weights, data order, times and noise")
+    log_every: int = Field(50, ge=1, description="steps between lines of metrics.jsonl")
+    picture_every: int = Field(500, ge=0, description="steps between pictures; 0: only at the end")
+    checkpoint_every: int = Field(1000, ge=0, description="steps between checkpoints; 0: only at the end")
+    keep: int = Field(2, ge=1, description="how many of the newest checkpoints stay")
+    workers: int | Auto = Field("auto", description="processes that read images; auto: none on a CPU, 4 else")
+
+    @model_validator(mode="after")
+    def _whole_numbers(self) -> TrainSettings:
+        if self.micro_batch != "auto" and not 1 <= self.micro_batch <= self.batch_size:
+            raise ValueError(f"micro_batch must lie between 1 and batch_size ({self.batch_size})")
+        if self.workers != "auto" and self.workers < 0:
+            raise ValueError("workers cannot be negative")
+        return self
+
+
+class EvaluateSettings(Settings):
+    """How a model is scored."""
+
+    samples: int = Field(2000, ge=0, description="images generated for a score; 0: no score")
+    metrics: list[Annotated[MetricSettings, PartField("metric")]] = Field(default_factory=lambda: [FrechetSettings()])
+    extractor: Annotated[ExtractorSettings, PartField("extractor")] = Field(
+        default_factory=ShapesScorerSettings, description="network whose features are compared"
+    )
+    reference: int = Field(10_000, ge=2, description="at most so many images of the data are the reference")
+    guided: bool = Field(False, description="score with the recipe's guidance; off: the bare model")
+    every: int = Field(0, ge=0, description="steps between scores during training; 0: only at the end")
+    seed: int = Field(1_000, ge=0, le=MAX_SEED, description="seed of the generated images")
+    batch_size: int = Field(250, ge=1, description="images generated at once, a device")
+
+
+class FabricSettings(Settings):
+    """Hardware, handed to Lightning Fabric."""
+
+    accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    devices: int | Auto = Field("auto", description="number of devices; auto: all GPUs, or one CPU process")
+    num_nodes: int = Field(1, ge=1)
+    strategy: Literal["auto", "ddp"] = "auto"
+    precision: Literal["auto", "32-true", "bf16-mixed"] = Field(
+        "auto", description="auto: bf16-mixed where the hardware computes it natively"
+    )
+
+    @model_validator(mode="after")
+    def _devices_positive(self) -> FabricSettings:
+        if self.devices != "auto" and self.devices < 1:
+            raise ValueError("devices must be at least 1")
+        return self

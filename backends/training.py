@@ -1,0 +1,226 @@
+"""The training loop, on Lightning Fabric."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from ..components.torchvision_import import ensure_torchvision
+from .assembly import Assembly
+from .checkpoint import TrainingState, checkpoints, load_checkpoint, save_checkpoint
+from .console import RunConsole
+from .interrupt import StopRequest
+from .loader import BatchPlan, fixed_batches, training_batches
+from .log import MetricLog
+from .model import JointModel
+from .randomness import derived_generator
+from .run_folder import RunFolder
+
+Hook = Callable[[int], dict[str, float]]
+"""Called after a step; what it returns is logged."""
+
+FIT_BATCH = 128
+
+
+def due(step: int, every: int) -> bool:
+    """Return whether something that happens every so many steps (0: never) happens now."""
+    return every > 0 and step % every == 0
+
+
+class NonFiniteLoss(RuntimeError):  # noqa: N818
+    """The loss or its gradient is not a finite number."""
+
+
+def make_ema(model: JointModel, decay: float) -> nn.Module:
+    """Return timm's moving average of a model in float32, with decay min(decay, 1 - 1/step)."""
+    ensure_torchvision()
+    from timm.utils import ModelEmaV3  # noqa: PLC0415
+
+    ema: nn.Module = ModelEmaV3(model, decay=decay, use_warmup=True, warmup_gamma=1.0, warmup_power=1.0)
+    return ema
+
+
+def make_optimizer(model: JointModel, assembly: Assembly) -> torch.optim.AdamW:
+    """Return AdamW; a projection with its own learning rate is its own group."""
+    train = assembly.train
+    own_rate = model.projection.learning_rate if model.projection is not None else None
+    projection = list(model.projection.parameters()) if model.projection is not None else []
+    inside = {id(parameter) for parameter in projection}
+    groups = [{"params": [p for p in model.parameters() if id(p) not in inside], "lr": train.lr}]
+    if projection:
+        groups.append({"params": projection, "lr": own_rate or train.lr})
+    return torch.optim.AdamW(groups, betas=(train.betas[0], train.betas[1]), weight_decay=train.weight_decay)
+
+
+def fit_projection(assembly: Assembly, device: torch.device) -> None:
+    """Take the projection's feature statistics from the first images of the source, unless it has them."""
+    projection = assembly.model.projection
+    if projection is None or bool(projection.fitted):
+        return
+
+    def grids() -> Iterator[Tensor]:
+        images_wanted = range(min(assembly.fit_images, len(assembly.source)))
+        for images, _ in fixed_batches(assembly.source, images_wanted, FIT_BATCH):
+            features = assembly.space.observe(images.to(device)).features
+            if features is not None:
+                yield features
+
+    projection.fit(grids())
+
+
+@dataclass
+class _Meter:
+    """Sums on the device between two log lines: no value is read back in between."""
+
+    sums: dict[str, Tensor] = field(default_factory=dict)
+    count: int = 0
+    started: float = field(default_factory=time.monotonic)
+
+    def add(self, values: dict[str, Tensor]) -> None:
+        for name, value in values.items():
+            detached = value.detach().float()
+            self.sums[name] = self.sums[name] + detached if name in self.sums else detached
+        self.count += 1
+
+    def means(self) -> dict[str, float]:
+        return {name: float(total) / self.count for name, total in self.sums.items()}
+
+
+class Trainer:
+    """Trains the model of an assembly in a run folder, from the newest checkpoint on if there is one.
+
+    Everything random is a function of (seed, step, process), so going on from a checkpoint is exact.
+    """
+
+    def __init__(self, fabric: Fabric, assembly: Assembly, folder: RunFolder, plan: BatchPlan, console: RunConsole) -> None:
+        self.fabric, self.assembly, self.folder, self.plan, self.console = fabric, assembly, folder, plan, console
+        self.settings = assembly.train
+        model = assembly.model
+        self.optimizer = make_optimizer(model, assembly)
+        self.ema = make_ema(model, self.settings.ema)
+        self.base_rates = [float(group["lr"]) for group in self.optimizer.param_groups]
+        self.state = TrainingState(model, self.average, self.optimizer)
+        self.step = 0
+        found = checkpoints(folder)
+        if found:
+            self.step = load_checkpoint(found[-1], self.state)
+        self.wrapped, self.wrapped_optimizer = fabric.setup(model, self.optimizer)
+
+    @property
+    def average(self) -> JointModel:
+        """The moving average of the model."""
+        module: JointModel = self.ema.module  # type: ignore[assignment]
+        return module
+
+    def train(self, after_step: Hook) -> bool:
+        """Train to the last step and return whether it was reached; False after a request to stop."""
+        log = MetricLog(self.folder, self.step) if self.fabric.is_global_zero else None
+        batches = self._batches()
+        with self.console.training(self.settings.steps, self.step) as progress, StopRequest() as stop:
+            meter = _Meter()
+            while self.step < self.settings.steps and not stop.requested:
+                meter.add(self._one_step(batches))
+                progress.step(self.step)
+                values = after_step(self.step)
+                if self.step % self.settings.log_every == 0 or self.step == self.settings.steps:
+                    means, speed = self._figures(meter)
+                    left = (self.settings.steps - self.step) * self.plan.batch_size / speed
+                    progress.status(self.step, means["loss"], speed, left)
+                    values = {**means, "images_per_second": speed, **values}
+                    meter = _Meter()
+                if log and values:
+                    log.write(self.step, self.step * self.plan.batch_size, values)
+                if due(self.step, self.settings.checkpoint_every):
+                    self.save()
+                if values and not meter.count:
+                    # Scores, pictures and checkpoints take time that is not the training's.
+                    meter.started = time.monotonic()
+        if log:
+            log.close()
+        self._keep()
+        return self.step == self.settings.steps
+
+    def save(self) -> None:
+        """Write a checkpoint of the last step."""
+        self.fabric.barrier()
+        if self.fabric.is_global_zero:
+            save_checkpoint(self.folder, self.step, self.state, self.settings.keep)
+        self.fabric.barrier()
+
+    def _keep(self) -> None:
+        newest = checkpoints(self.folder)
+        if self.step and (not newest or newest[-1].name != f"step-{self.step:08d}"):
+            self.save()
+
+    def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        on_cpu = self.fabric.device.type == "cpu"
+        workers = self.settings.workers
+        return training_batches(
+            self.assembly.source,
+            self.plan,
+            seed=self.settings.seed,
+            rank=self.fabric.global_rank,
+            steps=range(self.step, self.settings.steps),
+            workers=(0 if on_cpu else 4) if workers == "auto" else workers,
+            pin=not on_cpu,
+        )
+
+    def _figures(self, meter: _Meter) -> tuple[dict[str, float], float]:
+        means = meter.means()
+        means["lr"] = float(self.optimizer.param_groups[0]["lr"])
+        seconds = max(time.monotonic() - meter.started, 1e-9)
+        return means, meter.count * self.plan.batch_size / seconds
+
+    def _one_step(self, batches: Iterator[tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
+        step = self.step + 1
+        self._set_rates(step)
+        generator = derived_generator(self.fabric.device, "step", self.settings.seed, step, self.fabric.global_rank)
+        values: dict[str, Tensor] = {}
+        self.wrapped.train()
+        for part in range(self.plan.accumulation):
+            last = part + 1 == self.plan.accumulation
+            with self.fabric.no_backward_sync(self.wrapped, enabled=not last):
+                for name, value in self._backward(next(batches), generator).items():
+                    values[name] = values.get(name, torch.zeros(())) + value / self.plan.accumulation
+        values["gradient_norm"] = self._gradient_norm()
+        if not bool(values["gradient_norm"].isfinite()):
+            raise NonFiniteLoss(f"step {step}: the gradient is not finite; the last checkpoint is kept")
+        self.wrapped_optimizer.step()
+        self.wrapped_optimizer.zero_grad()
+        self.ema.update(self.assembly.model, step=step)  # type: ignore[operator]
+        self.step = step
+        return values
+
+    def _backward(self, batch: tuple[Tensor, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
+        device, process = self.fabric.device, self.assembly.model.process
+        images, labels = (x.to(device, non_blocking=True) for x in batch)
+        with self.fabric.autocast():
+            observation = self.assembly.space.observe(images)
+        count = len(images)
+        labels = self._drop_labels(labels, generator)
+        noise, times = process.sample_noise(count, generator), process.sample_times(count, generator)
+        terms, log = self.wrapped(observation, labels, noise, times)
+        loss = torch.stack(list(terms.values())).sum()
+        self.fabric.backward(loss / self.plan.accumulation)
+        return {"loss": loss.detach(), **{f"loss/{name}": term.detach() for name, term in terms.items()}, **log}
+
+    def _drop_labels(self, labels: Tensor, generator: torch.Generator) -> Tensor:
+        dropped = torch.rand(len(labels), generator=generator, device=labels.device) < self.settings.class_dropout
+        return torch.where(dropped, self.assembly.source.num_classes, labels)
+
+    def _gradient_norm(self) -> Tensor:
+        norm = self.fabric.clip_gradients(
+            self.wrapped, self.wrapped_optimizer, max_norm=self.settings.clip or math.inf, error_if_nonfinite=False
+        )
+        return torch.as_tensor(norm).detach()
+
+    def _set_rates(self, step: int) -> None:
+        factor = min(1.0, step / self.settings.warmup) if self.settings.warmup else 1.0
+        for group, rate in zip(self.optimizer.param_groups, self.base_rates, strict=True):
+            group["lr"] = rate * factor

@@ -1,0 +1,5 @@
+"""`python -m latsem.cli`."""
+
+from .main import main
+
+main()

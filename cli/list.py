@@ -1,0 +1,20 @@
+"""`latsem list`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+
+def list_parts(
+    kind: Annotated[str | None, typer.Argument(help="a kind of part (encoder, projection, ...) or 'recipes'")] = None,
+) -> None:
+    """List the parts of a kind, or everything: parts by kind, and recipes."""
+    from ..recipes.catalogue import catalogue  # noqa: PLC0415
+
+    for title, rows in catalogue(kind):
+        typer.secho(title, bold=True)
+        width = max((len(name) for name, _ in rows), default=0)
+        for name, summary in rows:
+            typer.echo(f"  {name:<{width}}  {summary}")

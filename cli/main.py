@@ -1,0 +1,44 @@
+"""The `latsem` command."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from .check import check
+from .compare import compare
+from .list import list_parts
+from .run import run
+from .sample import sample
+from .show import show
+
+app = typer.Typer(
+    name="latsem",
+    help="Joint image-feature diffusion: denoise images together with what they mean.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command()(run)
+app.command("list")(list_parts)
+app.command()(show)
+app.command()(check)
+app.command()(sample)
+app.command()(compare)
+
+
+def main() -> None:
+    """Run a command; a mistake of the user is plain lines and exit code 2, an interruption exit code 130."""
+    from ..backends.errors import UserError  # noqa: PLC0415 - kept off the path to --help
+
+    try:
+        app()
+    except UserError as error:
+        for problem in error.problems:
+            sys.stderr.write(f"{problem}\n")
+        sys.exit(2)
+    except KeyboardInterrupt as interruption:
+        if str(interruption):
+            sys.stderr.write(f"{interruption}\n")
+        sys.exit(130)

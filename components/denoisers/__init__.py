@@ -1,0 +1,1 @@
+"""Denoisers: one transformer for all streams."""

@@ -1,0 +1,1 @@
+"""Attention kernels: queries, keys and values to outputs."""

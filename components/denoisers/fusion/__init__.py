@@ -1,0 +1,1 @@
+"""Fusions: how the tokens of several streams meet in one transformer."""

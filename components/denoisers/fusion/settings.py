@@ -1,0 +1,33 @@
+"""Settings of the fusions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from ...registry import register
+from ...settings import Settings
+from ...streams import IMAGE, StreamSpec
+
+
+class FusionSettings(Settings):
+    """Base of every fusion's settings."""
+
+    def problems(self, streams: Mapping[str, StreamSpec]) -> Iterator[str]:
+        """Yield what keeps these streams from being fused."""
+        del streams
+        return iter(())
+
+
+@register("fusion", "merged", builds=".merged:Merged")
+class MergedSettings(FusionSettings):
+    """Embeddings are added token by token: as many tokens as the image alone (ReDi's default)."""
+
+    def problems(self, streams: Mapping[str, StreamSpec]) -> Iterator[str]:
+        """Yield every stream whose tokens do not lie on the image's."""
+        wanted = streams[IMAGE].token_grid
+        for name, spec in streams.items():
+            if spec.token_grid != wanted:
+                yield (
+                    f"merged tokens need one grid, but '{name}' has {spec.token_grid}x{spec.token_grid} tokens "
+                    f"and the image {wanted}x{wanted}"
+                )

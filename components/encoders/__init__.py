@@ -1,0 +1,1 @@
+"""Frozen semantic encoders: images to features."""

@@ -1,0 +1,70 @@
+"""The shipped encoders: one small timm `VisionTransformer`, trained in three ways."""
+
+from __future__ import annotations
+
+from importlib.resources import as_file, files
+from typing import cast
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..streams import Features
+from ..torchvision_import import ensure_torchvision
+from .settings import RandomViTSettings, SmallViTSettings
+
+SIDE, PATCH, WIDTH, DEPTH, HEADS = 32, 4, 96, 4, 3
+
+
+def small_vit() -> nn.Module:
+    """Return the untrained network: 32x32 images, 8x8 patches, width 96, depth 4, 0.46 M parameters."""
+    ensure_torchvision()
+    from timm.models.vision_transformer import VisionTransformer  # noqa: PLC0415
+
+    return cast(
+        nn.Module,
+        VisionTransformer(
+            img_size=SIDE, patch_size=PATCH, embed_dim=WIDTH, depth=DEPTH, num_heads=HEADS, num_classes=0
+        ),
+    )
+
+
+class _FrozenViT(nn.Module):
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network.eval().requires_grad_(False)
+
+    def train(self, mode: bool = True) -> _FrozenViT:
+        """Stay in evaluation mode whatever contains this."""
+        del mode
+        return super().train(False)
+
+    @torch.no_grad()
+    def forward(self, images: Tensor) -> Features:
+        """Encode images `(B, 3, H, W)` in [-1, 1]: grid `(B, 96, 8, 8)` and class token `(B, 96)`."""
+        if images.shape[-2:] != (SIDE, SIDE):
+            images = F.interpolate(images, (SIDE, SIDE), mode="bicubic", antialias=True, align_corners=False)
+        tokens = self.network.forward_features(images)  # type: ignore[operator]
+        grid = tokens[:, 1:].transpose(1, 2).unflatten(2, (SIDE // PATCH, SIDE // PATCH))
+        return Features(grid=grid, class_token=tokens[:, 0])
+
+
+class ShapesEncoder(_FrozenViT):
+    """A trained encoder; its weights are shipped under the name of its settings."""
+
+    def __init__(self, settings: SmallViTSettings) -> None:
+        network = small_vit()
+        with as_file(files(__package__) / "weights" / f"{settings.name}.safetensors") as path:
+            network.load_state_dict({key: value.float() for key, value in load_file(path).items()})
+        super().__init__(network)
+
+
+class RandomEncoder(_FrozenViT):
+    """Random features; the weights are a function of the seed alone."""
+
+    def __init__(self, settings: RandomViTSettings) -> None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(settings.seed)
+            network = small_vit()
+        super().__init__(network)

@@ -1,0 +1,1 @@
+"""Networks that only score: images to the feature vectors that metrics compare."""

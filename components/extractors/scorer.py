@@ -1,0 +1,43 @@
+"""The shipped scoring network."""
+
+from __future__ import annotations
+
+from importlib.resources import as_file, files
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .settings import ShapesScorerSettings
+
+SIDE = 32
+
+
+def small_cnn(width: int) -> nn.Sequential:
+    """Return the untrained network: four 3x3 convolutions, three of them striding, and `width` pooled features."""
+    channels = (32, 64, 96, 128)
+    layers: list[nn.Module] = []
+    for index, (fan_in, fan_out) in enumerate(zip((3, *channels[:-1]), channels, strict=True)):
+        layers += [nn.Conv2d(fan_in, fan_out, 3, 1 if index == 0 else 2, 1), nn.GroupNorm(8, fan_out), nn.GELU()]
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels[-1] * (SIDE // 8) ** 2, width))
+
+
+class ShapesScorer(nn.Module):
+    """Frozen; used by metrics, never by a run that it scores."""
+
+    def __init__(self, settings: ShapesScorerSettings) -> None:
+        super().__init__()
+        self.width = settings.width()
+        self.network = small_cnn(self.width)
+        with as_file(files(__package__) / "weights" / f"{settings.name}.safetensors") as path:
+            self.network.load_state_dict({key: value.float() for key, value in load_file(path).items()})
+        self.eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def forward(self, images: Tensor) -> Tensor:
+        """Return features `(B, 64)` of images `(B, 3, H, W)` in [-1, 1]."""
+        if images.shape[-2:] != (SIDE, SIDE):
+            images = F.interpolate(images, (SIDE, SIDE), mode="bicubic", antialias=True, align_corners=False)
+        features: Tensor = self.network(images)
+        return features

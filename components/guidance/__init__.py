@@ -1,0 +1,1 @@
+"""Guidance: wraps the denoiser's velocity; neither denoiser nor sampler knows it."""

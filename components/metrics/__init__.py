@@ -1,0 +1,1 @@
+"""Metrics: additive statistics of features, and distances between them."""

@@ -1,0 +1,43 @@
+"""Exact moments of vectors in one streaming pass."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+class Moments:
+    """Count, sum and sum of outer products of vectors, float64.
+
+    The sums are additive: the result depends neither on the order nor on the size of the batches, and moments of
+    several processes can be added.
+    """
+
+    def __init__(self, width: int) -> None:
+        self.count = 0
+        self.sum = torch.zeros(width, dtype=torch.float64)
+        self.outer = torch.zeros(width, width, dtype=torch.float64)
+
+    def update(self, vectors: Tensor) -> None:
+        """Add vectors `(N, D)`."""
+        exact = vectors.detach().double().cpu()
+        self.count += len(exact)
+        self.sum += exact.sum(0)
+        self.outer += exact.T @ exact
+
+    def __add__(self, other: Moments) -> Moments:
+        both = Moments(len(self.sum))
+        both.count = self.count + other.count
+        both.sum = self.sum + other.sum
+        both.outer = self.outer + other.outer
+        return both
+
+    @property
+    def mean(self) -> Tensor:
+        """Mean `(D,)`."""
+        return self.sum / self.count
+
+    @property
+    def covariance(self) -> Tensor:
+        """Unbiased covariance `(D, D)`."""
+        return (self.outer - self.count * torch.outer(self.mean, self.mean)) / (self.count - 1)

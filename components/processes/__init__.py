@@ -1,0 +1,1 @@
+"""Processes: what is noise, what is predicted, what is the loss."""

@@ -1,0 +1,1 @@
+"""Projections: encoder features to the semantic stream."""

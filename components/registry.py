@@ -1,0 +1,188 @@
+"""Names of parts: each kind maps names to settings, and settings to the class they build.
+
+A part is registered by decorating its settings. Parts of this package name their class as a string, so
+that looking at settings never imports torch; a plug-in may give the class itself:
+
+    @register("projection", "mine", builds=MyProjection)
+    class MySettings(ProjectionSettings): ...
+
+Values in the settings come from a recipe. Everything else that the class needs (widths, grids, number of
+classes) is derived by the program and handed over as keyword arguments when the part is built.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import entry_points
+from typing import Any, TypeVar
+
+from pydantic import GetCoreSchemaHandler
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
+from .settings import Settings, near_name
+
+KINDS: Mapping[str, str] = {
+    "data": "data",
+    "tokenizer": "tokenizers",
+    "encoder": "encoders",
+    "projection": "projections",
+    "denoiser": "denoisers",
+    "attention": "denoisers.attention",
+    "fusion": "denoisers.fusion",
+    "process": "processes",
+    "guidance": "guidance",
+    "sampler": "samplers",
+    "metric": "metrics",
+    "extractor": "extractors",
+}
+"""Kind -> the sub-package that registers the parts of this project."""
+
+ENTRY_POINT_GROUP = "latsem.components"
+
+S = TypeVar("S", bound=Settings)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One registered part.
+
+    Attributes:
+        kind: one of `KINDS`.
+        name: what a recipe calls it.
+        settings: its validated configuration.
+        builds: the class, or `module:Class` relative to the module of the settings.
+    """
+
+    kind: str
+    name: str
+    settings: type[Settings]
+    builds: str | Callable[..., Any]
+
+    @property
+    def summary(self) -> str:
+        """First line of the settings' docstring."""
+        return (inspect.getdoc(self.settings) or "").split("\n", 1)[0]
+
+    def target(self) -> Callable[..., Any]:
+        """Import the class that the settings build."""
+        if not isinstance(self.builds, str):
+            return self.builds
+        module, _, attribute = self.builds.partition(":")
+        package = self.settings.__module__.rpartition(".")[0]
+        target: Callable[..., Any] = getattr(importlib.import_module(module, package), attribute)
+        return target
+
+
+_parts: dict[str, dict[str, Part]] = {kind: {} for kind in KINDS}
+
+
+def register(kind: str, name: str, *, builds: str | Callable[..., Any]) -> Callable[[type[S]], type[S]]:
+    """Return a decorator that registers settings as the part `name` of a kind.
+
+    Raises:
+        ValueError: for an unknown kind, or a name that another part of the kind has already.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"unknown kind '{kind}'{near_name(kind, KINDS)} (one of {', '.join(KINDS)})")
+
+    def decorate(settings: type[S]) -> type[S]:
+        taken = _parts[kind].get(name)
+        if taken is not None and taken.settings.__qualname__ != settings.__qualname__:
+            raise ValueError(f"{kind} '{name}' is registered already, by {taken.settings.__module__}")
+        settings.kind, settings.name = kind, name
+        _parts[kind][name] = Part(kind, name, settings, builds)
+        return settings
+
+    return decorate
+
+
+@cache
+def _load_shipped(kind: str) -> None:
+    importlib.import_module(f".{KINDS[kind]}.settings", __package__)
+
+
+@cache
+def _load_plugins() -> None:
+    for entry in entry_points(group=ENTRY_POINT_GROUP):
+        entry.load()
+
+
+def available(kind: str) -> dict[str, Part]:
+    """Return the parts of a kind by name, shipped ones and plug-ins, sorted."""
+    if kind not in KINDS:
+        raise ValueError(f"unknown kind '{kind}'{near_name(kind, KINDS)} (one of {', '.join(KINDS)})")
+    _load_shipped(kind)
+    _load_plugins()
+    return dict(sorted(_parts[kind].items()))
+
+
+def find(kind: str, name: str) -> Part:
+    """Return one part.
+
+    Raises:
+        ValueError: names the near ones, or all, when there is none of that name.
+    """
+    parts = available(kind)
+    if name not in parts:
+        raise ValueError(f"unknown {kind} '{name}'{near_name(name, parts)} (one of {', '.join(parts)})")
+    return parts[name]
+
+
+def parse(kind: str, value: object) -> Settings:
+    """Turn a recipe's value (a name, a mapping with a name, or settings) into validated settings.
+
+    Raises:
+        ValidationError: every problem inside the part, with its place.
+        PydanticCustomError: when the value names no part.
+    """
+    if isinstance(value, Settings) and value.kind == kind:
+        return value
+    values = {"name": value} if isinstance(value, str) else value
+    if not isinstance(values, dict):
+        raise PydanticCustomError("part", f"needs the name of a {kind}, or a mapping with 'name'")
+    if not isinstance(values.get("name"), str):
+        raise PydanticCustomError("part", f"has no 'name' (one of {', '.join(available(kind))})")
+    try:
+        part = find(kind, values["name"])
+    except ValueError as error:
+        raise PydanticCustomError("part", str(error)) from None
+    return part.settings.model_validate({key: item for key, item in values.items() if key != "name"})
+
+
+@dataclass(frozen=True)
+class PartField:
+    """Annotation of a settings field that holds a part: `Annotated[EncoderSettings, PartField("encoder")]`."""
+
+    kind: str
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Validate through the registry, so that the set of names stays open."""
+        del source, handler
+        return core_schema.no_info_plain_validator_function(lambda value: parse(self.kind, value))
+
+
+def build(settings: Settings, **runtime: Any) -> Any:
+    """Build the part that `settings` configure, handing over what the program derived."""
+    return find(settings.kind, settings.name).target()(settings, **runtime)
+
+
+def create(kind: str, name: str, **values: Any) -> Any:
+    """Build a part by name: settings and runtime values together, told apart by the part's own declarations.
+
+    Example: ``create("projection", "coevolving", channels=8, features=192)``.
+
+    Raises:
+        ValueError: for an unknown name or value, or (as `ValidationError`) an invalid setting.
+    """
+    part = find(kind, name)
+    runtime = [key for key in inspect.signature(part.target()).parameters if key != "settings"]
+    fields = part.settings.model_fields
+    for key in values:
+        if key not in fields and key not in runtime:
+            raise ValueError(f"{kind} '{name}' takes no '{key}'{near_name(key, [*fields, *runtime])}")
+    settings = part.settings.model_validate({key: item for key, item in values.items() if key in fields})
+    return build(settings, **{key: item for key, item in values.items() if key not in fields})

@@ -1,0 +1,1 @@
+"""Samplers: noise to streams along a velocity."""

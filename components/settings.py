@@ -1,0 +1,79 @@
+"""The base of every validated configuration: strict about keys, exact about what is wrong."""
+
+from __future__ import annotations
+
+import types
+import typing
+from difflib import get_close_matches
+from typing import Any, ClassVar, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    ModelWrapValidatorHandler,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError
+from pydantic_core.core_schema import ValidationInfo
+
+
+def near_name(name: str, names: typing.Iterable[str]) -> str:
+    """Return ``", did you mean 'x'?"`` for the closest of `names`, or an empty string."""
+    near = get_close_matches(name, list(names), n=1, cutoff=0.6)
+    return f", did you mean '{near[0]}'?" if near else ""
+
+
+class Settings(BaseModel):
+    """A frozen configuration that refuses unknown keys and says which key was probably meant.
+
+    Subclasses are importable without torch, so that listing, showing and checking stay instant.
+    The class variables `kind` and `name` are set by the registry.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True)
+
+    kind: ClassVar[str] = ""
+    name: ClassVar[str] = ""
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _numbers_are_not_booleans(cls, value: object, info: ValidationInfo) -> object:
+        if isinstance(value, bool) and info.field_name and _wants_number(cls.model_fields[info.field_name].annotation):
+            raise PydanticCustomError("number_type", "a number is needed, not a true/false value")
+        return value
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _suggest_keys(cls, values: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        try:
+            return handler(values)
+        except ValidationError as error:
+            raise ValidationError.from_exception_data(error.title, [_explain(e, cls) for e in error.errors()]) from None
+
+    @model_serializer(mode="wrap")
+    def _name_first(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = handler(self)
+        return {"name": self.name, **values} if self.name else values
+
+
+def _wants_number(annotation: Any) -> bool:
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        options = typing.get_args(annotation)
+        return bool not in options and any(_wants_number(option) for option in options)
+    return annotation in (int, float)
+
+
+def _explain(error: Any, settings: type[Settings]) -> InitErrorDetails:
+    message = error["msg"]
+    if error["type"] == "extra_forbidden" and len(error["loc"]) == 1:
+        message = "unknown key" + near_name(str(error["loc"][0]), settings.model_fields)
+    elif error["type"] == "missing":
+        message = "missing, it has no default"
+    escaped = message.removeprefix("Value error, ").replace("{", "{{").replace("}", "}}")
+    return InitErrorDetails(
+        type=PydanticCustomError("explained", escaped), loc=tuple(error["loc"]), input=error["input"]
+    )

@@ -1,0 +1,1 @@
+"""Tokenizers: images to the image stream and back."""

@@ -1,0 +1,129 @@
+"""What there is to choose from: parts by kind, recipes, and the settings of each."""
+
+from __future__ import annotations
+
+import inspect
+import types
+import typing
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import yaml
+from pydantic.fields import FieldInfo
+
+from ..backends.errors import UserError
+from ..components.registry import KINDS, Part, available
+from ..components.settings import Settings, near_name
+from .layers import shipped_recipes
+from .recipe import load
+from .schema import RecipeSettings
+
+RECIPES = "recipes"
+Rows = list[tuple[str, str]]
+
+
+def catalogue(kind: str | None) -> Iterator[tuple[str, Rows]]:
+    """Yield titled lists of names and summaries, of one kind or of everything.
+
+    Raises:
+        UserError: an unknown kind.
+    """
+    kinds = [*KINDS, RECIPES]
+    wanted = _singular(kind) if kind else None
+    if wanted and wanted not in kinds:
+        raise UserError(f"{kind}: no such kind{near_name(kind or '', kinds)} (one of {', '.join(kinds)})")
+    for each in kinds if wanted is None else [wanted]:
+        if each == RECIPES:
+            yield each, [(name, _header(path.read_text(encoding="utf-8"))) for name, path in shipped_recipes().items()]
+        else:
+            yield each, [(name, part.summary) for name, part in available(each).items()]
+
+
+def describe(what: str, overrides: Sequence[str] = ()) -> str:
+    """Return a recipe as YAML with every value, or the settings of a part (`coevolving`, `projection.coevolving`).
+
+    Raises:
+        UserError: there is no recipe and no part of that name.
+    """
+    parts = [part for kind in KINDS for part in available(kind).values() if what in (part.name, f"{kind}.{part.name}")]
+    if parts and not overrides:
+        return "\n\n".join(_describe_part(part) for part in parts)
+    try:
+        recipe = load(what, overrides)
+    except UserError as error:
+        names = [part for kind in KINDS for part in available(kind)]
+        if "no such recipe" in str(error):
+            raise UserError(f"{what}: no recipe and no part of that name{near_name(what, names)}") from None
+        raise
+    text: str = yaml.safe_dump(recipe.resolved(), sort_keys=False, allow_unicode=True, default_flow_style=None)
+    return text.rstrip()
+
+
+def sections() -> Iterator[tuple[str, str]]:
+    """Yield the sections of a recipe and what they are."""
+    for name, field in RecipeSettings.model_fields.items():
+        yield name, field.description or ""
+
+
+def _singular(kind: str) -> str:
+    if kind in (*KINDS, RECIPES):
+        return kind
+    plurals = {folder.rpartition(".")[2]: name for name, folder in KINDS.items()}
+    return plurals.get(kind, RECIPES if kind == "recipe" else kind.removesuffix("s"))
+
+
+def _header(text: str) -> str:
+    first = text.split("\n", 1)[0]
+    return first.lstrip("# ").rstrip() if first.startswith("#") else ""
+
+
+def _describe_part(part: Part) -> str:
+    lines = [f"{part.kind} {part.name}", "", inspect.getdoc(part.settings) or ""]
+    rows = list(_setting_rows(part.settings, ""))
+    if rows:
+        lines += ["", "settings:"]
+        width = max(len(name) for name, _, _ in rows)
+        middle = max(len(kind) for _, kind, _ in rows)
+        lines += [f"  {name:<{width}}  {kind:<{middle}}  {text}".rstrip() for name, kind, text in rows]
+    return "\n".join(lines)
+
+
+def _setting_rows(settings: type[Settings], prefix: str) -> Iterator[tuple[str, str, str]]:
+    for name, field in settings.model_fields.items():
+        nested = field.annotation
+        if isinstance(nested, type) and issubclass(nested, Settings) and not field.metadata:
+            yield from _setting_rows(nested, f"{prefix}{name}.")
+            continue
+        default = "required" if field.is_required() else f"= {_plain(field.get_default(call_default_factory=True))}"  # type: ignore[call-overload]
+        yield f"{prefix}{name}", f"{_type_name(field)} {default}", field.description or ""
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, Settings):
+        return value.name
+    return yaml.safe_dump(value, default_flow_style=True).removesuffix("...\n").strip()
+
+
+def _type_name(field: FieldInfo) -> str:
+    bounds = [f"{sign} {getattr(m, key)}" for m in field.metadata for key, sign in _BOUNDS.items() if hasattr(m, key)]
+    return " ".join([_annotation_name(field.annotation), *bounds])
+
+
+_BOUNDS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
+
+
+def _annotation_name(annotation: Any) -> str:
+    origin, options = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Literal:
+        return "|".join(map(str, options))
+    if origin in (typing.Union, types.UnionType):
+        return "|".join(_annotation_name(option) for option in options)
+    if origin is typing.Annotated:
+        return _annotation_name(options[0])
+    if annotation is type(None):
+        return "null"
+    if origin is list:
+        return f"[{_annotation_name(options[0])}, ...]"
+    if isinstance(annotation, type) and issubclass(annotation, Settings):
+        return "part"
+    return getattr(annotation, "__name__", str(annotation))

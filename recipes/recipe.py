@@ -1,0 +1,141 @@
+"""A recipe: read, checked, and ready to run."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from ..backends.errors import UserError
+from . import derive
+from .layers import find_recipe, override, read_layers
+from .schema import RecipeSettings
+from .yaml_reader import KeyPath, Sourced
+
+if TYPE_CHECKING:
+    from ..backends.session import RunResult
+
+RUNS = Path("runs")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A valid recipe.
+
+    Attributes:
+        name: its file's name, without folder and suffix.
+        text: the file as it was given, with the overrides as comments.
+        settings: every value, validated.
+        warnings: settings that do nothing.
+    """
+
+    name: str
+    text: str
+    settings: RecipeSettings
+    warnings: tuple[str, ...] = ()
+
+    def resolved(self) -> dict[str, Any]:
+        """Return every value, as JSON."""
+        values: dict[str, Any] = self.settings.model_dump(mode="json")
+        return values
+
+    def run(self, *, name: str | None = None, root: Path | str = RUNS, quiet: bool = False) -> RunResult:
+        """Do what `latsem run` does, and return the finished run.
+
+        The same recipe again goes on where it stopped, or returns what is there.
+
+        Raises:
+            UserError: `name` belongs to a run of another recipe.
+            Interrupted: the run was stopped; a checkpoint is kept.
+        """
+        from .assemble import open_session  # noqa: PLC0415 - torch is imported only now
+
+        return open_session(self, root=Path(root), name=name, quiet=quiet).run()
+
+    def dry_run(self, *, name: str | None = None, root: Path | str = RUNS) -> None:
+        """Build everything and show the start-up screen; nothing is trained, nothing written.
+
+        Raises:
+            UserError: `name` belongs to a run of another recipe.
+        """
+        from .assemble import open_session  # noqa: PLC0415 - torch is imported only now
+
+        session = open_session(self, root=Path(root), name=name)
+        session.fit()
+        session.screen()
+
+
+def load(recipe: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Return a recipe by path or shipped name, with `key=value` overrides.
+
+    Raises:
+        UserError: every problem of the recipe, one line each: `file:line: path: message`.
+    """
+    path = find_recipe(str(recipe))
+    sourced = read_layers(path, overrides)
+    _run_plugins(sourced, path)
+    text = path.read_text(encoding="utf-8") + "".join(f"# override: {override}\n" for override in overrides)
+    return check(path.stem, text, sourced)
+
+
+def from_values(name: str, values: dict[str, Any], overrides: Sequence[str] = ()) -> Recipe:
+    """Return a recipe from plain values, as a run folder stores them, with overrides."""
+    return check(name, "", override(Sourced(values, {(): name}), overrides))
+
+
+def check(name: str, text: str, sourced: Sourced) -> Recipe:
+    """Validate values and how the parts fit together.
+
+    Raises:
+        UserError: every problem, one line each.
+    """
+    try:
+        settings = RecipeSettings.model_validate(sourced.values)
+    except ValidationError as error:
+        raise UserError(*[_line(sourced, e["loc"], e["msg"]) for e in error.errors()]) from None
+    problems = list(derive.outside_problems(settings)) or list(derive.clashes(settings))
+    if problems:
+        raise UserError(*[_line(sourced, path, message) for path, message in problems])
+    return Recipe(name, text, settings, tuple(derive.warnings(settings)))
+
+
+def _line(sourced: Sourced, path: KeyPath, message: str) -> str:
+    shown = ".".join(str(key) for key in path)
+    return ": ".join(part for part in (sourced.place(path), shown, message) if part)
+
+
+def _run_plugins(sourced: Sourced, recipe: Path) -> None:
+    plugins = sourced.values.get("plugins", [])
+    if not isinstance(plugins, list) or not all(isinstance(plugin, str) for plugin in plugins):
+        return  # the schema will say so
+    for plugin in plugins:
+        _run_plugin(recipe.parent / Path(plugin).expanduser(), sourced.place(("plugins",)))
+
+
+def _run_plugin(path: Path, place: str) -> None:
+    name = f"latsem_plugin_{path.stem}"
+    if name in sys.modules and getattr(sys.modules[name], "__file__", None) == str(path.resolve()):
+        return
+    spec = importlib.util.spec_from_file_location(name, path.resolve())
+    if spec is None or spec.loader is None or not path.is_file():
+        raise UserError(f"{place}: plugins: there is no Python file {path}")
+    sys.stderr.write(f"running plug-in {path}\n")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise UserError(f"{place}: plugins: {path}: {type(error).__name__}: {error}") from error
+
+
+def shapes_of(recipe: Recipe) -> Iterable[tuple[str, str]]:
+    """Yield what follows from a recipe, as rows of a table."""
+    for name, spec in derive.stream_specs(recipe.settings).items():
+        tokens = f"{spec.tokens} tokens of {spec.patch}x{spec.patch}x{spec.channels}"
+        yield name, f"{spec.channels}x{spec.grid}x{spec.grid}, {tokens}, predicts {spec.prediction}"
