@@ -19,7 +19,9 @@ class RunConsole:
 
     def screen(self, title: str, rows: Mapping[str, str]) -> None:
         """Show a titled table of two columns."""
-        table = Table(title=title, title_justify="left", title_style="bold", show_header=False, box=None, padding=(0, 1))
+        table = Table(
+            title=title, title_justify="left", title_style="bold", show_header=False, box=None, padding=(0, 1)
+        )
         table.add_column(style="cyan", no_wrap=True)
         table.add_column(overflow="fold")
         for name, value in rows.items():

@@ -37,15 +37,15 @@ class Generator:
         return torch.tensor(chosen, device=self.device)
 
     @torch.no_grad()
-    def streams(
-        self, indices: Sequence[int], labels: Tensor, seed: int, progress: Progress | None = None
-    ) -> Streams:
+    def streams(self, indices: Sequence[int], labels: Tensor, seed: int, progress: Progress | None = None) -> Streams:
         """Return clean, unscaled streams for images of a seed."""
         process = self.model.process
         noises = _ImageNoise(self.model.streams, indices, seed, self.device)
 
         def clock(instant: float) -> Instants:
-            return {name: float(time) for name, time in process.clock(torch.tensor(instant, dtype=torch.float64)).items()}
+            return {
+                name: float(time) for name, time in process.clock(torch.tensor(instant, dtype=torch.float64)).items()
+            }
 
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16-mixed"):
             velocity = self.guidance(self.model.velocity, labels)
@@ -78,5 +78,3 @@ class _ImageNoise:
             for name, shape in self.shapes.items()
         }
         return {name: noise.to(self.device) for name, noise in drawn.items()}
-
-

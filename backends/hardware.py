@@ -14,7 +14,17 @@ from lightning_fabric import Fabric
 
 from .settings import FabricSettings
 
-_REPORTED = ("latsem", "torch", "torchvision", "timm", "lightning-fabric", "xformers", "safetensors", "numpy", "pydantic")
+_REPORTED = (
+    "latsem",
+    "torch",
+    "torchvision",
+    "timm",
+    "lightning-fabric",
+    "xformers",
+    "safetensors",
+    "numpy",
+    "pydantic",
+)
 
 
 def native_bf16(device_type: str) -> bool:
@@ -44,7 +54,7 @@ def make_fabric(settings: FabricSettings) -> Fabric:
         devices=devices,
         num_nodes=settings.num_nodes,
         strategy=settings.strategy,
-        precision=resolve_precision(settings, accelerator),  # type: ignore[arg-type]
+        precision=resolve_precision(settings, accelerator),
     )
 
 
@@ -58,7 +68,7 @@ def device_name(device: torch.device) -> str:
 
 def environment() -> dict[str, Any]:
     """Return versions, hardware and code revision, for the record of a run."""
-    versions = {}
+    versions: dict[str, str | None] = {}
     for name in _REPORTED:
         try:
             versions[name] = importlib.metadata.version(name)
@@ -84,7 +94,13 @@ def code_revision() -> str | None:
         return None
     try:
         revision, changes = (
-            subprocess.run(["git", "-C", str(root), *what], capture_output=True, text=True, check=True, timeout=10).stdout  # noqa: S603, S607
+            subprocess.run(  # noqa: S603
+                ["git", "-C", str(root), *what],  # noqa: S607
+                capture_output=True,
+                text=True,
+                check=True,
+                timeout=10,
+            ).stdout
             for what in (["rev-parse", "HEAD"], ["status", "--porcelain"])
         )
     except (OSError, subprocess.SubprocessError):

@@ -8,7 +8,7 @@ from types import FrameType
 from typing import Self
 
 
-class Interrupted(KeyboardInterrupt):  # noqa: N818
+class Interrupted(KeyboardInterrupt):
     """The run was asked to stop and has kept a checkpoint; the message says how to go on."""
 
 

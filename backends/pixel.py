@@ -15,7 +15,7 @@ from ..components.tokenizers.tokenizer import Tokenizer
 
 @dataclass(frozen=True)
 class Observation:
-    """What frozen networks make of a batch: the image stream, and feature grids `(B, D, h, w)` if there is an encoder."""
+    """What frozen networks make of a batch: the image stream and, with an encoder, feature grids `(B, D, h, w)`."""
 
     image: Tensor
     features: Tensor | None

@@ -187,7 +187,9 @@ class Session:
 
     def _draw(self, model: JointModel, step: int) -> None:
         generator = self.generator(model)
-        save_picture(grid_picture(generator.images(range(GRID_IMAGES), 0)), self.folder.samples / f"step-{step:08d}.png")
+        save_picture(
+            grid_picture(generator.images(range(GRID_IMAGES), 0)), self.folder.samples / f"step-{step:08d}.png"
+        )
         if SEMANTIC not in self.assembly.streams:
             return
         count = min(SEMANTIC_IMAGES, len(self.assembly.source))

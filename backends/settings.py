@@ -65,11 +65,15 @@ class TrainSettings(Settings):
         return self
 
 
+def _default_metrics() -> list[MetricSettings]:
+    return [FrechetSettings()]
+
+
 class EvaluateSettings(Settings):
     """How a model is scored."""
 
     samples: int = Field(2000, ge=0, description="images generated for a score; 0: no score")
-    metrics: list[Annotated[MetricSettings, PartField("metric")]] = Field(default_factory=lambda: [FrechetSettings()])
+    metrics: list[Annotated[MetricSettings, PartField("metric")]] = Field(default_factory=_default_metrics)
     extractor: Annotated[ExtractorSettings, PartField("extractor")] = Field(
         default_factory=ShapesScorerSettings, description="network whose features are compared"
     )

@@ -98,7 +98,9 @@ class Trainer:
     Everything random is a function of (seed, step, process), so going on from a checkpoint is exact.
     """
 
-    def __init__(self, fabric: Fabric, assembly: Assembly, folder: RunFolder, plan: BatchPlan, console: RunConsole) -> None:
+    def __init__(
+        self, fabric: Fabric, assembly: Assembly, folder: RunFolder, plan: BatchPlan, console: RunConsole
+    ) -> None:
         self.fabric, self.assembly, self.folder, self.plan, self.console = fabric, assembly, folder, plan, console
         self.settings = assembly.train
         model = assembly.model

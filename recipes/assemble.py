@@ -47,9 +47,7 @@ def assemble(recipe: Recipe) -> Assembly:
         text=recipe.text,
         recipe=recipe.resolved(),
         source=source,
-        space=PixelSpace(
-            build(settings.tokenizer), build(settings.encoder) if settings.encoder is not None else None
-        ),
+        space=PixelSpace(build(settings.tokenizer), build(settings.encoder) if settings.encoder is not None else None),
         model=JointModel(denoiser, projection, process, streams, derive.auto_weights(settings)),
         guidance=build(settings.guidance, null_label=source.num_classes),
         unguided=build(NoGuidanceSettings(), null_label=source.num_classes),

@@ -94,7 +94,7 @@ def _setting_rows(settings: type[Settings], prefix: str) -> Iterator[tuple[str, 
         if isinstance(nested, type) and issubclass(nested, Settings) and not field.metadata:
             yield from _setting_rows(nested, f"{prefix}{name}.")
             continue
-        default = "required" if field.is_required() else f"= {_plain(field.get_default(call_default_factory=True))}"  # type: ignore[call-overload]
+        default = "required" if field.is_required() else f"= {_plain(field.get_default(call_default_factory=True))}"
         yield f"{prefix}{name}", f"{_type_name(field)} {default}", field.description or ""
 
 

@@ -45,7 +45,9 @@ def compare_recipes(recipes: Sequence[str], *, seeds: int, overrides: Sequence[s
 
 def scores_of(folder: Path, metric: str) -> Curve:
     """Return the scores of a run by step."""
-    records = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((folder / "evaluation").glob("step-*.json"))]
+    records = [
+        json.loads(path.read_text(encoding="utf-8")) for path in sorted((folder / "evaluation").glob("step-*.json"))
+    ]
     return {record["step"]: record["scores"][metric] for record in records}
 
 
@@ -95,6 +97,10 @@ def table(metric: str, table_rows: Sequence[Row]) -> str:
         spread = statistics.stdev(row.finals) if len(row.finals) > 1 else 0.0
         reached = "never" if row.reaches_first is None else f"step {row.reaches_first:,.0f}"
         cells = [row.name, *(f"{row.curve[step]:.2f}" for step in steps)]
-        cells += [f"{statistics.fmean(row.finals):.2f} +- {spread:.2f} (n={len(row.finals)})", f"{row.ratio:.2f}", reached]
+        cells += [
+            f"{statistics.fmean(row.finals):.2f} +- {spread:.2f} (n={len(row.finals)})",
+            f"{row.ratio:.2f}",
+            reached,
+        ]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)

@@ -21,7 +21,10 @@ def outside_problems(recipe: RecipeSettings) -> Iterator[Problem]:
 def clashes(recipe: RecipeSettings) -> Iterator[Problem]:
     """Yield everything that keeps the parts from fitting together."""
     if recipe.encoder is not None and recipe.projection is None:
-        yield ("projection",), "an encoder needs a projection (pca, random, coevolving) to make a stream of its features"
+        yield (
+            ("projection",),
+            "an encoder needs a projection (pca, random, coevolving) to make a stream of its features",
+        )
     if recipe.projection is not None and recipe.encoder is None:
         yield ("encoder",), "a projection needs an encoder (see 'latsem list encoder')"
     grid_problems = list(_grid_problems(recipe))
@@ -34,9 +37,9 @@ def clashes(recipe: RecipeSettings) -> Iterator[Problem]:
     if not grid_problems:
         yield from (((("denoiser", key)), message) for key, message in recipe.denoiser.problems(stream_specs(recipe)))
     present = {IMAGE} | ({SEMANTIC} if recipe.encoder is not None else set())
-    for name in recipe.streams:
-        if name not in present:
-            yield ("streams", name), f"there is no '{name}' stream without an encoder"
+    for stream in recipe.streams:
+        if stream not in present:
+            yield ("streams", stream), f"there is no '{stream}' stream without an encoder"
     for name in recipe.guidance.streams_named():
         if name not in present:
             yield ("guidance", "streams"), f"there is no stream '{name}' (only {', '.join(sorted(present))})"

@@ -26,8 +26,8 @@ class _Head(nn.Module):
         super().__init__()
         self.mlp = nn.Sequential(nn.Linear(WIDTH, 256), nn.GELU(), nn.Linear(256, 256), nn.GELU(), nn.Linear(256, 64))
         self.prototypes = nn.utils.parametrizations.weight_norm(nn.Linear(64, PROTOTYPES, bias=False))
-        self.prototypes.parametrizations.weight.original0.data.fill_(1)  # type: ignore[union-attr, operator]
-        self.prototypes.parametrizations.weight.original0.requires_grad = False  # type: ignore[union-attr]
+        self.prototypes.parametrizations.weight.original0.data.fill_(1)
+        self.prototypes.parametrizations.weight.original0.requires_grad = False
 
     def forward(self, tokens: Tensor) -> Tensor:
         logits: Tensor = self.prototypes(F.normalize(self.mlp(tokens), dim=-1))
@@ -102,9 +102,7 @@ class _Teacher:
             own.lerp_(new, 1 - TEACHER_MOMENTUM)
 
 
-def train_dino(
-    network: nn.Module, *, seed: int, steps: int, batch_size: int, log: Callable[[str], None]
-) -> nn.Module:
+def train_dino(network: nn.Module, *, seed: int, steps: int, batch_size: int, log: Callable[[str], None]) -> nn.Module:
     """Train from scenes alone and return the teacher's network."""
     student = _Branch(network)
     teacher = _Teacher(student)

@@ -38,10 +38,20 @@ def train_scorer(
         loss, scores = head(network(batch.images), batch)
         return loss, scores
 
-    _train(objective, [*network.parameters(), *head.parameters()], batches(seed, batch_size), lr=2e-3, steps=steps, log=log)
+    _train(
+        objective, [*network.parameters(), *head.parameters()], batches(seed, batch_size), lr=2e-3, steps=steps, log=log
+    )
 
 
-def _train(objective: Objective, parameters: list[nn.Parameter], data: Iterator[Batch], *, lr: float, steps: int, log: Callable[[str], None]) -> None:
+def _train(
+    objective: Objective,
+    parameters: list[nn.Parameter],
+    data: Iterator[Batch],
+    *,
+    lr: float,
+    steps: int,
+    log: Callable[[str], None],
+) -> None:
     optimizer = torch.optim.AdamW(parameters, lr=lr, weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, warmup_cosine(steps))
     for step, batch in zip(range(1, steps + 1), data, strict=False):

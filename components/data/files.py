@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-from functools import lru_cache
 from pathlib import Path
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
 
 
-@lru_cache(maxsize=8)
 def find_images(root: Path) -> tuple[Path, ...]:
     """Return the image files below `root`, relative to it, in an order that no file system changes."""
     found = []

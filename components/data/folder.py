@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from .files import class_names, find_images
+from .files import class_names
 from .settings import FolderSettings
 
 NAMED = 5
@@ -30,7 +30,7 @@ class ImageFolder:
     def __init__(self, settings: FolderSettings) -> None:
         self.settings, self.root = settings, settings.folder
         self.image_size = settings.side
-        found = find_images(self.root)
+        found = settings.images
         if not found:
             raise FileNotFoundError(f"no image file below {self.root}")
         self.class_names = class_names(found) if settings.labels == "auto" else ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -71,13 +72,18 @@ class FolderSettings(DataSettings):
         """The root, with `~` expanded."""
         return self.root.expanduser()
 
+    @cached_property
+    def images(self) -> tuple[Path, ...]:
+        """The image files, relative to the folder; it is searched once."""
+        return find_images(self.folder)
+
     def classes(self) -> int:
         """Return the number of sub-folders that hold images, 0 when unlabelled."""
-        return len(class_names(find_images(self.folder))) if self.labels == "auto" else 0
+        return len(class_names(self.images)) if self.labels == "auto" else 0
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield what is wrong with the folder."""
         if not self.folder.is_dir():
             yield "root", f"there is no folder {self.folder}"
-        elif not find_images(self.folder):
+        elif not self.images:
             yield "root", f"no image file (.jpg, .png, .webp, .bmp) below {self.folder}"

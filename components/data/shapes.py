@@ -77,7 +77,9 @@ def draw_scenes(seed: int, block: int) -> Scenes:
 
 
 def _colours(hue: NDArray[np.floating], saturation: NDArray[np.floating], value: NDArray[np.floating]) -> Array:
-    rows = [colorsys.hsv_to_rgb(float(h) % 1.0, float(s), float(v)) for h, s, v in zip(hue, saturation, value, strict=True)]
+    rows = [
+        colorsys.hsv_to_rgb(float(h) % 1.0, float(s), float(v)) for h, s, v in zip(hue, saturation, value, strict=True)
+    ]
     return np.asarray(rows, dtype=np.float32)
 
 

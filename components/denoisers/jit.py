@@ -56,10 +56,10 @@ class JiT(nn.Module):
                     nn.init.zeros_(module.bias)
         nn.init.normal_(self.labels.weight, std=0.02)
         nn.init.normal_(self.class_positions, std=0.02)
-        silent = [block.modulation[1] for block in self.blocks]  # type: ignore[index, union-attr]
-        for layer in [*silent, self.heads.modulation[1], *self.heads.linear.values()]:
-            nn.init.zeros_(layer.weight)  # type: ignore[arg-type]
-            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+        modulations = [module.modulation[1] for module in self.modules() if isinstance(module, Block | Heads)]
+        for layer in [*modulations, *self.heads.linear.values()]:
+            for parameter in layer.parameters():
+                nn.init.zeros_(parameter)
 
     def forward(self, streams: Streams, times: Times, labels: Tensor) -> Streams:
         """Map noisy streams `(B, C, H, W)`, times `(B,)` and labels `(B,)` to streams of the same shapes."""

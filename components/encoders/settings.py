@@ -21,11 +21,11 @@ class EncoderSettings(Settings):
 
 
 class SmallViTSettings(EncoderSettings):
-    """Base of the shipped encoders, which share one small architecture: 32x32 images, patch 4, width 96."""
+    """Base of the shipped encoders, which share one small architecture: 32x32 images, patch 8, width 96."""
 
     def grid(self) -> int:
-        """8x8 patches."""
-        return 8
+        """4x4 patches."""
+        return 4
 
     def width(self) -> int:
         """96 channels."""

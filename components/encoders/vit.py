@@ -14,11 +14,11 @@ from ..streams import Features
 from ..torchvision_import import ensure_torchvision
 from .settings import RandomViTSettings, SmallViTSettings
 
-SIDE, PATCH, WIDTH, DEPTH, HEADS = 32, 4, 96, 4, 3
+SIDE, PATCH, WIDTH, DEPTH, HEADS = 32, 8, 96, 4, 3
 
 
 def small_vit() -> nn.Module:
-    """Return the untrained network: 32x32 images, 8x8 patches, width 96, depth 4, 0.46 M parameters."""
+    """Return the untrained network: 32x32 images, 4x4 patches of 8x8, width 96, depth 4, 0.47 M parameters."""
     ensure_torchvision()
     from timm.models.vision_transformer import VisionTransformer  # noqa: PLC0415
 
@@ -42,7 +42,7 @@ class _FrozenViT(nn.Module):
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Features:
-        """Encode images `(B, 3, H, W)` in [-1, 1]: grid `(B, 96, 8, 8)` and class token `(B, 96)`."""
+        """Encode images `(B, 3, H, W)` in [-1, 1]: grid `(B, 96, 4, 4)` and class token `(B, 96)`."""
         if images.shape[-2:] != (SIDE, SIDE):
             images = F.interpolate(images, (SIDE, SIDE), mode="bicubic", antialias=True, align_corners=False)
         tokens = self.network.forward_features(images)  # type: ignore[operator]

@@ -65,9 +65,7 @@ class Flow:
 
     def noise(self, clean: Streams, noise: Streams, times: Times) -> Streams:
         """Return `x_t = t x + (1-t) eps` for scaled clean streams. Gradient flows to the clean streams."""
-        return {
-            name: torch.lerp(noise[name], stream.float(), _column(times[name])) for name, stream in clean.items()
-        }
+        return {name: torch.lerp(noise[name], stream.float(), _column(times[name])) for name, stream in clean.items()}
 
     def targets(self, clean: Streams, noise: Streams) -> Streams:
         """Return what the network should output, detached where the stream stops gradients."""

@@ -6,6 +6,7 @@ from functools import cache
 
 from torch import Tensor
 
+from .kernel import AttentionKernel
 from .sdpa import SDPA
 from .settings import AttentionSettings, SDPASettings, XFormersSettings
 from .xformers import XFormers, load_xformers
@@ -28,7 +29,10 @@ class AutoAttention:
 
     def __init__(self, settings: AttentionSettings) -> None:
         del settings
-        self.kernels = {"sdpa": SDPA(SDPASettings()), "xformers": XFormers(XFormersSettings())}
+        self.kernels: dict[str, AttentionKernel] = {
+            "sdpa": SDPA(SDPASettings()),
+            "xformers": XFormers(XFormersSettings()),
+        }
 
     def __call__(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Map `(B, tokens, heads, dim)` three times to the same shape."""

@@ -16,8 +16,8 @@ class SDPA:
 
     def __call__(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Map `(B, tokens, heads, dim)` three times to the same shape."""
-        heads_first = (x.transpose(1, 2) for x in (query, key, value))
-        return F.scaled_dot_product_attention(*heads_first).transpose(1, 2)
+        query, key, value = (x.transpose(1, 2) for x in (query, key, value))
+        return F.scaled_dot_product_attention(query, key, value).transpose(1, 2)
 
     def describe(self, device_type: str) -> str:
         """Return the kernel's name."""

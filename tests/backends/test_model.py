@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from latsem.backends.model import JointModel
+from latsem.backends.pixel import Observation
+from latsem.components.registry import create
+from latsem.components.streams import StreamSpec
+
+FEATURES = 10
+
+
+def specs(**semantic: object) -> dict[str, StreamSpec]:
+    return {
+        "image": StreamSpec("image", 3, 8, 4, prediction="x"),
+        "semantic": StreamSpec("semantic", 4, 4, 2, prediction="x", **semantic),  # type: ignore[arg-type]
+    }
+
+
+def joint(projection: dict[str, object] | None = None, auto: bool = False, **semantic: object) -> JointModel:
+    torch.manual_seed(0)
+    streams = specs(**semantic)
+    values = dict(projection or {"name": "coevolving"})
+    part = create("projection", str(values.pop("name")), features=FEATURES, channels=4, **values)
+    part.fit([features(64)])
+    denoiser = create("denoiser", "jit", streams=streams, num_classes=0, depth=1, width=32, heads=2, patch=4)
+    process = create("process", "flow", streams=streams)
+    return JointModel(denoiser, part, process, streams, frozenset({"semantic"} if auto else ()))
+
+
+def features(batch: int, seed: int = 0) -> Tensor:
+    """Ten features that are mixtures of five causes, smooth over the grid."""
+    generator = torch.Generator().manual_seed(seed)
+    mix = torch.randn(5, FEATURES, generator=torch.Generator().manual_seed(99))
+    causes = torch.randn(batch, 5, 1, 1, generator=generator) + 0.3 * torch.randn(batch, 5, 4, 4, generator=generator)
+    return torch.einsum("bchw,cf->bfhw", causes, mix)
+
+
+def observe(batch: int = 16, seed: int = 0) -> Observation:
+    generator = torch.Generator().manual_seed(seed + 1000)
+    return Observation(image=torch.randn(batch, 3, 8, 8, generator=generator), features=features(batch, seed))
+
+
+def step(model: JointModel, seed: int = 0, batch: int = 16) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    generator = torch.Generator().manual_seed(seed)
+    noise = model.process.sample_noise(batch, generator)
+    times = model.process.sample_times(batch, generator)
+    return model(observe(batch, seed), torch.zeros(batch, dtype=torch.long), noise, times)
+
+
+def wake(model: JointModel) -> JointModel:
+    with torch.no_grad():
+        for parameter in model.denoiser.parameters():
+            parameter.add_(0.05 * torch.randn(parameter.shape))
+    return model
+
+
+def matrix_gradient(model: JointModel, *terms: str) -> Tensor:
+    model.zero_grad()
+    losses, _ = step(model)
+    torch.stack([losses[name] for name in terms]).sum().backward()
+    gradient = model.projection.matrix.grad
+    return torch.zeros_like(model.projection.matrix) if gradient is None else gradient
+
+
+def test_the_projection_learns_from_both_losses_through_the_noisy_input_alone() -> None:
+    # A silent network does not look at its input, so nothing is left for the projection to learn from.
+    silent = joint()
+    assert not bool(matrix_gradient(silent, "semantic").any())
+    assert bool(matrix_gradient(joint(stop_gradient=False), "semantic").any())
+    awake = wake(joint())
+    for term in ("image", "semantic", "cov"):
+        assert bool(matrix_gradient(awake, term).any()), term
+
+
+def test_a_fixed_projection_has_nothing_to_learn() -> None:
+    for name in ("pca", "random"):
+        model = joint({"name": name})
+        assert list(model.projection.parameters()) == []
+        terms, _ = step(model)
+        assert set(terms) == {"image", "semantic"}
+
+
+def test_the_projection_moves_and_keeps_unit_variance() -> None:
+    model = wake(joint())
+    before = model.projection.matrix.detach().clone()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    for seed in range(20):
+        optimizer.zero_grad()
+        terms, log = step(model, seed)
+        torch.stack(list(terms.values())).sum().backward()
+        optimizer.step()
+    assert float((model.projection.matrix - before).norm()) > 0.05
+    assert float(log["std/semantic"]) == pytest.approx(1, abs=0.01)
+
+
+def channel_correlation(regularizer: dict[str, float]) -> float:
+    """Return the mean |correlation| between channels after training with the semantic loss alone."""
+    model = wake(joint({"name": "coevolving", "regularizer": regularizer}))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-2)
+    for seed in range(250):
+        optimizer.zero_grad()
+        terms, _ = step(model, seed, batch=32)
+        (sum(terms.values()) - terms["image"]).backward()
+        optimizer.step()
+    model.eval()
+    stream = model.clean_streams(observe(256, 5))["semantic"].detach()
+    correlation = torch.corrcoef(stream.movedim(1, -1).flatten(0, -2).T)
+    return float((correlation.abs().sum() - 4) / 12)
+
+
+def test_a_regularizer_stops_the_collapse_that_happens_without_it() -> None:
+    free = channel_correlation({"cov": 0.0})
+    held = {name: channel_correlation({"cov": 0.0, name: weight}) for name, weight in (("cov", 1.0), ("ortho", 1.0))}
+    assert free > 0.7, (free, held)
+    assert held["cov"] < 0.5 * free, (free, held)
+
+
+def test_without_the_norm_and_the_stop_gradient_the_stream_is_flattened() -> None:
+    model = wake(joint({"name": "coevolving", "norm": False}, stop_gradient=False))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-2)
+    first = float(step(model)[1]["std/semantic"])
+    for seed in range(150):
+        optimizer.zero_grad()
+        terms, log = step(model, seed)
+        terms["semantic"].backward()
+        optimizer.step()
+    assert float(log["std/semantic"]) < 0.3 * first
+
+
+def test_auto_weight_follows_the_std_at_which_a_stream_is_noised() -> None:
+    assert joint(auto=True, scale=4.0).weight("semantic") == pytest.approx(2 / 17)
+    assert joint(auto=False, weight=0.3).weight("semantic") == 0.3
+    pca = joint({"name": "pca"}, auto=True, scale=2.0)
+    _, log = step(pca, batch=256)
+    std = pca.nominal_std("semantic")
+    assert float(log["std/semantic"]) == pytest.approx(std, rel=0.05)
+    assert pca.weight("semantic") == pytest.approx(2 / (1 + std**2))
+
+
+def test_the_loss_is_the_weighted_sum_of_means_per_stream() -> None:
+    model = joint(weight=0.25)
+    terms, log = step(model)
+    assert float(terms["semantic"]) == pytest.approx(0.25 * float(log["error/semantic"]))
+    assert float(terms["image"]) == pytest.approx(float(log["error/image"]))

@@ -1,0 +1,235 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import QUICK_JOINT
+from PIL import Image
+from safetensors.torch import load_file
+
+from latsem.backends.checkpoint import checkpoints, verify
+from latsem.backends.errors import UserError
+from latsem.backends.evaluation import Evaluator
+from latsem.backends.interrupt import Interrupted
+from latsem.backends.loader import BatchPlan, MicroBatches, training_batches
+from latsem.backends.log import read_lines
+from latsem.backends.pictures import evolution_picture, grid_picture, save_picture, semantic_colours, semantic_picture
+from latsem.backends.randomness import derived_generator, derived_seed
+from latsem.backends.run_folder import RunFolder, differences
+from latsem.backends.training import NonFiniteLoss, Trainer
+from latsem.components.registry import create
+from latsem.recipes import load
+from latsem.recipes.assemble import open_run, open_session
+
+
+def weights(folder: Path, which: str = "ema") -> dict[str, torch.Tensor]:
+    return load_file(checkpoints(RunFolder(folder))[-1] / f"{which}.safetensors")
+
+
+def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_batches_are_cut_without_loss() -> None:
+    plan = BatchPlan(24, devices=2, micro_batch=4)
+    assert plan.accumulation == 3 and str(plan) == "24 = 2 x 4 x 3"
+    with pytest.raises(ValueError, match="batch_size 24 is not a multiple of 2"):
+        BatchPlan(24, devices=2, micro_batch=5)
+
+
+def test_every_image_is_seen_once_an_epoch_by_all_processes_together() -> None:
+    plan = BatchPlan(8, devices=2, micro_batch=2)
+    seen = [[key for batch in MicroBatches(12, plan, 0, rank, range(3)) for key in batch] for rank in range(2)]
+    by_step = [seen[0][step * 4 : step * 4 + 4] + seen[1][step * 4 : step * 4 + 4] for step in range(3)]
+    stream = [key for step in by_step for key in step]
+    assert sorted(index for index, _ in stream[:12]) == list(range(12))
+    assert sorted(index for index, _ in stream[12:]) == sorted({index for index, _ in stream[12:]})
+    assert len({seed for _, seed in stream}) == 24
+    one = [key for batch in MicroBatches(12, BatchPlan(8, 1, 8), 0, 0, range(3)) for key in batch]
+    assert one == stream
+
+
+def test_data_can_start_at_any_step_and_be_read_by_workers() -> None:
+    source, plan = create("data", "shapes", size=30), BatchPlan(8, 1, 4)
+    whole = list(training_batches(source, plan, seed=1, rank=0, steps=range(6), workers=0, pin=False))
+    rest = list(training_batches(source, plan, seed=1, rank=0, steps=range(3, 6), workers=2, pin=False))
+    assert len(whole) == 12
+    for (images, labels), (same, same_labels) in zip(whole[6:], rest, strict=True):
+        assert torch.equal(images, same) and torch.equal(labels, same_labels)
+
+
+def test_seeds_depend_on_everything_they_are_made_of() -> None:
+    made = {derived_seed(*what) for what in [("a", 1, 2), ("a", 12), ("b", 1, 2), ("a", 2, 1)]}
+    assert len(made) == 4 and all(0 <= seed < 2**63 for seed in made)
+    one, same = (torch.rand(3, generator=derived_generator("cpu", "x", 1)) for _ in range(2))
+    assert torch.equal(one, same)
+
+
+def test_the_same_seed_gives_the_same_weights_bit_for_bit(tmp_path: Path) -> None:
+    one, same = (load("pixel_coredi", QUICK_JOINT).run(root=tmp_path / str(i), quiet=True).folder for i in range(2))
+    other = load("pixel_coredi", [*QUICK_JOINT, "train.seed=5"]).run(root=tmp_path, quiet=True).folder
+    for which in ("model", "ema", "optimizer"):
+        assert equal(weights(one, which), weights(same, which))
+    assert not equal(weights(one), weights(other))
+    scores = [json.loads((f / "evaluation" / "step-00000004.json").read_text())["scores"] for f in (one, same)]
+    assert scores[0] == scores[1]
+
+
+@pytest.mark.parametrize("stop_at", [1, 3])
+def test_stopping_and_going_on_equals_not_stopping(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_at: int
+) -> None:
+    recipe = load("pixel_coredi", [*QUICK_JOINT, "train.steps=6", "train.micro_batch=4"])
+    undisturbed = recipe.run(root=tmp_path / "a", quiet=True).folder
+    original = Trainer._one_step
+
+    def interrupted(self: Trainer, batches: object) -> object:
+        values = original(self, batches)  # type: ignore[arg-type]
+        if self.step == stop_at:
+            import os
+            import signal
+
+            os.kill(os.getpid(), signal.SIGINT)
+        return values
+
+    monkeypatch.setattr(Trainer, "_one_step", interrupted)
+    with pytest.raises(Interrupted, match=f"stopped after step {stop_at}; the same command goes on"):
+        recipe.run(root=tmp_path / "b", quiet=True)
+    monkeypatch.undo()
+    resumed = recipe.run(root=tmp_path / "b", quiet=True).folder
+    for which in ("model", "ema", "optimizer"):
+        assert equal(weights(undisturbed, which), weights(resumed, which))
+    logs = [[json.loads(line) for line in read_lines(folder / "metrics.jsonl")] for folder in (undisturbed, resumed)]
+    assert [line["step"] for line in logs[0]] == [line["step"] for line in logs[1]]
+    assert logs[0][-1]["score/frechet"] == logs[1][-1]["score/frechet"]
+
+
+def test_accumulation_changes_only_the_batch_norm(tmp_path: Path) -> None:
+    """With a fixed projection and one draw of noise a step, two halves are the whole, but for rounding."""
+    quick = [*QUICK_JOINT, "projection=pca", "train.steps=1", "train.clip=0", "projection.fit_images=64"]
+    sessions = [
+        open_session(load("pixel_coredi", [*quick, f"train.micro_batch={micro}"]), root=tmp_path, quiet=True)
+        for micro in (8, 4)
+    ]
+    keys = []
+    for session in sessions:
+        plan = session.plan
+        keys.append([key for batch in MicroBatches(200, plan, 0, 0, range(1)) for key in batch])
+    assert keys[0] == keys[1] and [s.plan.accumulation for s in sessions] == [1, 2]
+
+
+def test_a_finished_run_is_reported_not_repeated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = load("pixel_jit", QUICK_JOINT[:-1])
+    first = recipe.run(root=tmp_path, quiet=True)
+    again = recipe.run(root=tmp_path)
+    assert again.folder == first.folder and again.scores == first.scores
+    assert "done already" in capsys.readouterr().out
+    assert torch.equal(first.sample(4, seed=3), again.sample(4, seed=3))
+    named = recipe.run(root=tmp_path, name="other", quiet=True)
+    assert named.folder.name == "other"
+    changed = load("pixel_jit", [*QUICK_JOINT[:-1], "train.lr=0.5"])
+    with pytest.raises(UserError, match=r"belongs to a run of another recipe \(train.lr: 0.001 -> 0.5\)"):
+        changed.run(root=tmp_path, name="other", quiet=True)
+
+
+def test_an_image_depends_on_its_seed_and_not_on_what_is_drawn_beside_it(tmp_path: Path) -> None:
+    result = load("pixel_coredi", QUICK_JOINT).run(root=tmp_path, quiet=True)
+    many = result.sample(7, seed=4)
+    alone = result.generator.images([5], seed=4)
+    assert torch.allclose(many[5], alone[0], atol=1e-5)
+    assert not torch.allclose(many, result.sample(7, seed=5))
+    assert list(result.generator.labels(range(7))) == [0, 1, 2, 3, 4, 0, 1]
+    assert list(result.generator.labels(range(2), only=3)) == [3, 3]
+
+
+def test_a_run_can_be_opened_with_another_sampler_and_guidance(tmp_path: Path) -> None:
+    folder = load("pixel_coredi", QUICK_JOINT).run(root=tmp_path, quiet=True).folder
+    plain = open_run(folder, quiet=True).draw_samples(5, 0)
+    guided = open_run(folder, ["guidance.scale=3", "sampler=euler"], quiet=True).draw_samples(5, 0)
+    assert plain != guided and plain.is_file() and guided.is_file()
+    with pytest.raises(UserError, match="5 classes"):
+        open_run(folder, quiet=True).draw_samples(5, 0, 9)
+    with pytest.raises(UserError, match="not a run folder"):
+        open_run(tmp_path, quiet=True)
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
+    folder = load("pixel_jit", QUICK_JOINT[:-1]).run(root=tmp_path, quiet=True).folder
+    newest = checkpoints(RunFolder(folder))[-1]
+    verify(newest)
+    weights_file = newest / "ema.safetensors"
+    content = bytearray(weights_file.read_bytes())
+    content[len(content) // 2] ^= 1
+    weights_file.write_bytes(content)
+    with pytest.raises(UserError, match=r"ema.safetensors: missing or damaged"):
+        open_run(folder, quiet=True).load_newest()
+
+
+def test_only_the_newest_checkpoints_stay(tmp_path: Path) -> None:
+    overrides = [*QUICK_JOINT[:-1], "train.steps=5", "train.checkpoint_every=1", "train.keep=2"]
+    folder = load("pixel_jit", overrides).run(root=tmp_path, quiet=True).folder
+    assert [path.name for path in checkpoints(RunFolder(folder))] == ["step-00000004", "step-00000005"]
+    assert all(path.suffix in {".safetensors", ".json"} for path in (folder / "checkpoints").glob("*/*"))
+
+
+def test_a_gradient_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = load("pixel_jit", QUICK_JOINT[:-1])
+    original = Trainer._drop_labels
+
+    def poisoned(self: Trainer, labels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        if self.step == 3:
+            with torch.no_grad():
+                next(self.assembly.model.parameters()).fill_(float("nan"))
+        return original(self, labels, generator)
+
+    monkeypatch.setattr(Trainer, "_drop_labels", poisoned)
+    with pytest.raises(NonFiniteLoss, match="step 4"):
+        recipe.run(root=tmp_path, name="nan", quiet=True)
+    folder = RunFolder(tmp_path / "pixel_jit" / "nan")
+    assert [path.name for path in checkpoints(folder)] == ["step-00000002"]
+    assert all(bool(x.isfinite().all()) for x in weights(folder.path).values() if x.is_floating_point())
+
+
+def test_scores_carry_their_protocol_and_the_data_scores_zero_against_itself(tmp_path: Path) -> None:
+    session = open_session(load("pixel_jit", QUICK_JOINT[:-1]), root=tmp_path, quiet=True)
+    folder = session.run().folder
+    record = json.loads((folder / "evaluation" / "step-00000004.json").read_text())
+    assert record["protocol"]["samples"] == 66 and record["protocol"]["guidance"] == {"name": "none"}
+    assert record["protocol"]["sampler"] == {"name": "heun", "steps": 2}
+
+    class Data:
+        def batches(self, indices: range, batch_size: int, seed: int) -> list[torch.Tensor]:
+            return [torch.stack([session.assembly.source.item(i, 0)[0] for i in range(70)]).float() / 127.5 - 1]
+
+    evaluator: Evaluator = session.evaluator
+    assert evaluator.score(Data())["frechet"] == pytest.approx(0, abs=1e-6)  # type: ignore[arg-type]
+
+
+def test_differences_name_keys() -> None:
+    assert differences({"a": {"b": 1, "c": 2}}, {"a": {"b": 1, "c": 3}, "d": 4}) == ["a.c: 2 -> 3", "d: null -> 4"]
+
+
+def test_pictures_show_what_they_are_given(tmp_path: Path) -> None:
+    images = torch.full((5, 3, 8, 8), -1.0)
+    images[3, 0] = 1.0
+    picture = grid_picture(images)
+    factor = picture.size[0] // (3 * 10 + 2)
+    assert picture.size == ((3 * 10 + 2) * factor, (2 * 10 + 2) * factor)
+    pixels = np.asarray(picture)[::factor, ::factor]
+    assert (pixels[2:10, 2:10] == 0).all() and (pixels[12:20, 2:10] == [255, 0, 0]).all() and (pixels[0] == 255).all()
+
+    stream = torch.randn(4, 6, 2, 2)
+    colours = semantic_colours(stream)
+    assert colours.shape == (4, 3, 2, 2) and float(colours.abs().max()) <= 1
+    assert semantic_colours(torch.randn(4, 1, 2, 2)).shape == (4, 3, 2, 2)
+    for step in (1, 2):
+        save_picture(semantic_picture(images[:4], stream * step), tmp_path / f"step-{step:08d}.png")
+    evolution = evolution_picture(tmp_path)
+    single = Image.open(tmp_path / "step-00000001.png")
+    assert evolution is not None and evolution.size == (single.size[0], single.size[1] // 2 * 3)
+    assert evolution_picture(tmp_path / "empty") is None

@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import QUICK_JOINT
+
+Cli = Callable[..., subprocess.CompletedProcess[str]]
+
+NO_TORCH = """
+import sys
+sys.argv = ["latsem", {argv}]
+from latsem.cli.main import main
+try:
+    main()
+except SystemExit:
+    pass
+print("torch" in sys.modules, "numpy" in sys.modules)
+"""
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ("--help",),
+        ("list",),
+        ("list", "encoders"),
+        ("show", "coevolving"),
+        ("show", "pixel_coredi"),
+        ("check", "pixel_coredi"),
+        ("check", "pixel_coredi", "denoiser.depht=3"),
+    ],
+)
+def test_looking_imports_no_torch(argv: tuple[str, ...]) -> None:
+    code = NO_TORCH.format(argv=", ".join(map(repr, argv)))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.splitlines()[-1] == "False False"
+
+
+def test_list_names_parts_and_recipes(cli: Cli) -> None:
+    everything = cli("list").stdout
+    assert all(name in everything for name in ("shapes_vit", "coevolving", "heun", "pixel_coredi", "frechet"))
+    some = cli("list", "encoders").stdout
+    assert "shapes_dino" in some and "heun" not in some
+    wrong = cli("list", "encodr")
+    assert (wrong.returncode, wrong.stdout) == (2, "") and "did you mean 'encoder'" in wrong.stderr
+
+
+def test_show_a_part_and_a_recipe(cli: Cli) -> None:
+    part = cli("show", "coevolving").stdout
+    assert "regularizer.cov" in part and "= 0.1" in part and "CoReDi" in part
+    recipe = cli("show", "pixel_coredi", "encoder=random_vit").stdout
+    assert "name: random_vit" in recipe and "norm_momentum: 0.1" in recipe
+    wrong = cli("show", "coevolvin")
+    assert wrong.returncode == 2 and "did you mean 'coevolving'" in wrong.stderr
+
+
+def test_mistakes_are_lines_with_exit_code_2_and_nothing_written(cli: Cli, tmp_path: Path) -> None:
+    for command in ("check", "run"):
+        done = cli(command, "pixel_coredi", "denoiser.depht=3", "train.steps=x", "data=folder", "data.root=/nowhere")
+        assert done.returncode == 2 and "Traceback" not in done.stderr
+        assert len(done.stderr.splitlines()) == 2, done.stderr
+    clash = cli("run", "pixel_coredi", "denoiser.patch=7")
+    assert (clash.returncode == 2 and clash.stderr.startswith("recipes")) or "denoiser.patch" in clash.stderr
+    assert cli("run", "absent.yaml").returncode == 2
+    assert cli("sample", "runs/nothing").returncode == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_whole_journey(cli: Cli, tmp_path: Path) -> None:
+    dry = cli("run", "pixel_coredi", *QUICK_JOINT, "--dry-run")
+    assert dry.returncode == 0 and list(tmp_path.iterdir()) == []
+    for word in ("device", "precision", "attention", "parameters", "tokens", "8 = 1 x 8 x 1", "epochs", "seed"):
+        assert word in dry.stdout
+    done = cli("run", "pixel_coredi", *QUICK_JOINT, "--name", "first")
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "runs" / "pixel_coredi" / "first"
+    assert "frechet" in done.stdout and "latsem sample runs/pixel_coredi/first" in done.stdout
+    recorded = json.loads((folder / "resolved.json").read_text())
+    assert recorded["recipe"]["train"]["steps"] == 4 and recorded["streams"]["semantic"]["channels"] == 8
+    assert "# override: train.steps=4" in (folder / "recipe.yaml").read_text()
+    assert json.loads((folder / "environment.json").read_text())["versions"]["torch"]
+    assert list((folder / "tensorboard").glob("events.*"))
+    drawn = cli("sample", "runs/pixel_coredi/first", "-n", "3", "--seed", "1", "guidance.scale=3", "sampler=euler")
+    assert drawn.returncode == 0 and (tmp_path / drawn.stdout.strip()).is_file()
+    again = cli("run", "pixel_coredi", *QUICK_JOINT, "--name", "first")
+    assert again.returncode == 0 and "done already" in again.stdout
+    other = cli("run", "pixel_coredi", *QUICK_JOINT, "train.lr=0.1", "--name", "first")
+    assert other.returncode == 2 and "train.lr: 0.001 -> 0.1" in other.stderr
+
+
+def test_ctrl_c_keeps_a_checkpoint_and_says_how_to_go_on(cli: Cli, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "latsem.cli", "run", "pixel_jit", *QUICK_JOINT[:-1], "train.steps=100000"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ}
+    ) as process:
+        deadline = time.monotonic() + 120
+        while not list(tmp_path.glob("runs/*/*/metrics.jsonl")) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        time.sleep(1)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "the same command goes on from there" in errors and "Traceback" not in errors
+    step = int(errors.split("stopped after step ")[1].split(";")[0])
+    assert list(tmp_path.glob(f"runs/*/*/checkpoints/step-{step:08d}/model.safetensors"))
+
+
+def test_compare_runs_what_is_missing_and_prints_a_table(cli: Cli, tmp_path: Path) -> None:
+    changes = [argument for change in QUICK_JOINT[:-1] for argument in ("--set", change)]
+    done = cli("compare", "pixel_jit", "pixel_coredi", "--seeds", "2", *changes, timeout=400)
+    assert done.returncode == 0, done.stderr
+    rows = [line for line in done.stdout.splitlines() if line.startswith("| pixel_")]
+    assert len(rows) == 2 and "(n=2)" in rows[0] and "| 1.00 |" in rows[0]
+    assert len(list(tmp_path.glob("runs/*/*/done.json"))) == 4

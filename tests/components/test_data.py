@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from latsem.components.data.shapes import BLOCK, OBJECTS, coverage, draw_scenes
+from latsem.components.data.source import Source, to_pixels, to_unit
+from latsem.components.registry import available, create
+
+
+def make(name: str, photos: Path) -> Source:
+    values = {"shapes": {"size": 700}, "folder": {"root": photos}}[name]
+    source: Source = create("data", name, **values)
+    return source
+
+
+@pytest.mark.parametrize("name", available("data"))
+def test_source_contract(name: str, photos: Path) -> None:
+    source, again = make(name, photos), make(name, photos)
+    assert isinstance(source, Source)
+    assert len(source.class_names) == source.num_classes
+    assert f"{len(source):,}" in source.describe()
+    for index in (0, len(source) - 1, len(source) // 2):
+        image, label = source.item(index, 7)
+        assert image.shape == (3, source.image_size, source.image_size) and image.dtype == torch.uint8
+        assert 0 <= label < source.num_classes
+        same, same_label = again.item(index, 7)
+        assert torch.equal(image, same) and label == same_label
+
+
+def test_pixels_survive_the_unit_range() -> None:
+    pixels = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16)
+    unit = to_unit(pixels)
+    assert unit.min() == -1 and unit.max() == 1
+    assert torch.equal(to_pixels(unit), pixels)
+
+
+def test_shapes_do_not_depend_on_the_size_of_the_set() -> None:
+    small, large = create("data", "shapes", size=10), create("data", "shapes", size=2000)
+    assert torch.equal(small.item(9, 0)[0], large.item(9, 0)[0])
+    other = create("data", "shapes", size=10, seed=1)
+    assert not torch.equal(small.item(9, 0)[0], other.item(9, 0)[0])
+    with pytest.raises(IndexError):
+        small.item(10, 0)
+
+
+def test_shapes_classes_are_balanced_and_objects_visible() -> None:
+    scenes = draw_scenes(0, 0)
+    counts = np.bincount(scenes.object, minlength=len(OBJECTS))
+    assert counts.min() > 0.7 * BLOCK / len(OBJECTS)
+    area = coverage(scenes).mean((1, 2))
+    assert area.min() > 0.015 and area.max() < 0.4
+
+
+def test_shapes_edges_are_soft_and_areas_right() -> None:
+    scenes = draw_scenes(0, 0)
+    covered = coverage(scenes)
+    discs = scenes.object == OBJECTS.index("disc")
+    # 2x2 is the picture's own area: a disc of relative radius 0.92 r covers pi (0.92 r)^2 / 4 of it.
+    expected = np.pi * (0.92 * scenes.radius[discs]) ** 2 / 4
+    assert np.allclose(covered[discs].mean((1, 2)), expected, rtol=0.02)
+    assert ((covered > 0.05) & (covered < 0.95)).any(axis=(1, 2)).all()
+
+
+def test_folder_labels_crops_and_mirrors(photos: Path) -> None:
+    source = create("data", "folder", root=photos, image_size=16)
+    assert source.class_names == ("cat", "dog") and len(source) == 100
+    assert "100 images" in source.describe() and "2 classes" in source.describe()
+    plain, mirrored = source.item(3, 2)[0], source.item(3, 3)[0]
+    assert torch.equal(plain.flip(-1), mirrored)
+    fixed = create("data", "folder", root=photos, image_size=16, flip=False)
+    assert torch.equal(fixed.item(3, 3)[0], plain)
+
+
+def test_folder_of_exact_size_keeps_pixels(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 20, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    source = create("data", "folder", root=tmp_path, image_size=20, flip=False)
+    assert source.num_classes == 0
+    assert np.array_equal(source.item(0, 0)[0].numpy().transpose(1, 2, 0), pixels)
+
+
+def test_folder_names_and_counts_what_it_leaves_out(photos: Path) -> None:
+    (photos / "cat" / "broken.jpg").write_bytes(b"not an image")
+    source = create("data", "folder", root=photos)
+    assert len(source) == 100 and "1 unreadable left out (cat/broken.jpg)" in source.describe()
+    (photos / "cat" / "broken2.png").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"2 of 102 image files .*cat/broken.jpg, cat/broken2.png"):
+        create("data", "folder", root=photos)
+
+
+def test_folder_replaces_a_file_whose_pixels_are_cut_off(photos: Path) -> None:
+    victim = sorted((photos / "cat").iterdir())[0]
+    victim.write_bytes(victim.read_bytes()[: victim.stat().st_size // 2])
+    source = create("data", "folder", root=photos, max_unreadable=0.02)
+    index = [photos / path for path in source.paths].index(victim)
+    with pytest.warns(UserWarning, match="damaged, left out"):
+        image, _ = source.item(index, 0)
+    assert torch.equal(image, source.item(index + 1, 0)[0])

@@ -1,0 +1,71 @@
+"""Shared helpers: one thread (stable timing and numbers on shared machines) and a recipe that ends in seconds."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+torch.set_num_threads(1)
+
+QUICK = (
+    "data.size=200",
+    "denoiser.depth=1",
+    "denoiser.width=32",
+    "denoiser.heads=2",
+    "sampler.steps=2",
+    "train.steps=4",
+    "train.batch_size=8",
+    "train.log_every=2",
+    "train.checkpoint_every=2",
+    "evaluate.samples=66",
+    "evaluate.reference=70",
+)
+"""Overrides that make a pixel recipe end in a second or two."""
+
+QUICK_JOINT = (*QUICK, "projection.fit_images=64")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what needs a CUDA device where there is none, and say so."""
+    if item.get_closest_marker("cuda") and not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+
+
+@pytest.fixture
+def cli(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run the command line as a real process, in an empty folder."""
+
+    def run(*arguments: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "latsem.cli", *arguments]
+        environment = {**os.environ, "COLUMNS": "120", "NO_COLOR": "1", "CUDA_VISIBLE_DEVICES": ""}
+        return subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=timeout, check=False
+        )
+
+    return run
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Return a folder of real image files: two classes, several sizes and formats."""
+    root = tmp_path / "photos"
+    rng = np.random.default_rng(0)
+    for number, (label, suffix, size) in enumerate(
+        [("cat", "jpg", (40, 60)), ("cat", "png", (50, 33)), ("dog", "jpg", (32, 32)), ("dog", "webp", (64, 48))] * 25
+    ):
+        folder = root / label
+        folder.mkdir(parents=True, exist_ok=True)
+        pixels = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number:03d}.{suffix}")
+    return root

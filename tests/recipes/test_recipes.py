@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import QUICK, QUICK_JOINT
+
+from latsem.backends.errors import UserError
+from latsem.recipes import load
+from latsem.recipes.assemble import assemble
+from latsem.recipes.comparison import mean_curve, rows, step_reaching, table
+from latsem.recipes.derive import stream_specs
+from latsem.recipes.layers import shipped_recipes
+
+SHIPPED = sorted(shipped_recipes())
+
+
+def problems(recipe: str | Path, *overrides: str) -> tuple[str, ...]:
+    with pytest.raises(UserError) as caught:
+        load(recipe, overrides)
+    return caught.value.problems
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_shipped_recipe_says_what_it_is_and_how_to_start_it(name: str) -> None:
+    text = shipped_recipes()[name].read_text(encoding="utf-8")
+    header = [line for line in text.splitlines() if line.startswith("#")]
+    assert len(header[0]) > 20
+    assert any(f"latsem run recipes/{name}.yaml" in line for line in header)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_shipped_recipe_is_built_and_stepped(name: str, tmp_path: Path) -> None:
+    joint = load(name).settings.encoder is not None
+    result = load(name, QUICK_JOINT if joint else QUICK).run(root=tmp_path, quiet=True)
+    assert result.scores["frechet"] > 0
+    images = result.sample(3)
+    assert images.shape == (3, 3, 32, 32) and bool(images.isfinite().all())
+    expected = {"recipe.yaml", "resolved.json", "environment.json", "metrics.jsonl", "done.json"}
+    assert expected <= {path.name for path in result.folder.iterdir()}
+    assert (result.folder / "samples" / "step-00000004.png").is_file()
+    assert (result.folder / "semantics" / "evolution.png").is_file() == joint
+
+
+def test_the_joint_recipes_differ_in_their_projection_alone() -> None:
+    redi, coredi = (load(name).resolved() for name in ("pixel_redi", "pixel_coredi"))
+    assert {key for key in redi if redi[key] != coredi[key]} == {"projection"}
+    jit = load("pixel_jit").resolved()
+    assert {key for key in redi if redi[key] != jit[key]} == {"encoder", "projection", "streams"}
+
+
+def test_a_resolved_recipe_is_a_recipe() -> None:
+    recipe = load("pixel_coredi", ["train.steps=5"])
+    from latsem.recipes.recipe import from_values
+
+    assert from_values("again", recipe.resolved()).settings == recipe.settings
+
+
+@pytest.mark.parametrize("encoder", ["shapes_vit", "shapes_dino", "random_vit"])
+@pytest.mark.parametrize("projection", ["pca", "random", "coevolving"])
+@pytest.mark.parametrize("sampler", ["euler", "heun"])
+def test_parts_swap_in_any_combination(encoder: str, projection: str, sampler: str) -> None:
+    overrides = [f"encoder={encoder}", f"projection={projection}", f"sampler={sampler}", "guidance.scale=3"]
+    settings = load("pixel_coredi", overrides).settings
+    assert (settings.encoder.name, settings.projection.name, settings.sampler.name) == (encoder, projection, sampler)
+    assert stream_specs(settings)["semantic"].shape == (8, 8, 8)
+
+
+def test_a_new_recipe_in_any_folder_with_a_plug_in(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from latsem.components import register\n"
+        "from latsem.components.samplers.ode import Euler\n"
+        "from latsem.components.samplers.settings import SamplerSettings\n\n"
+        "@register('sampler', 'mine_one_step', builds=Euler)\n"
+        "class MySettings(SamplerSettings):\n"
+        "    '''One large step: a sampler of my own.'''\n"
+        "    steps: int = 1\n"
+    )
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text("base: pixel_coredi\nplugins: [mine.py]\nsampler: mine_one_step\n")
+    loaded = load(recipe)
+    assert loaded.settings.sampler.name == "mine_one_step"
+    assert "running plug-in" in capsys.readouterr().err
+    recipe.write_text("base: pixel_coredi\nplugins: [absent.py]\n")
+    assert "there is no Python file" in problems(recipe)[0]
+    (tmp_path / "wrong.py").write_text("1 / 0\n")
+    recipe.write_text("base: pixel_coredi\nplugins: [wrong.py]\n")
+    assert "ZeroDivisionError" in problems(recipe)[0]
+
+
+def test_every_mistake_is_reported_at_once_with_its_line(tmp_path: Path) -> None:
+    recipe = tmp_path / "wrong.yaml"
+    recipe.write_text(
+        "base: pixel_coredi\n"
+        "denoiser:\n"
+        "  depht: 3\n"
+        "encoder: shape_vit\n"
+        "train:\n"
+        "  steps: many\n"
+        "  lr: -1\n"
+        "projection:\n"
+        "  regularizer: {covv: 1}\n"
+    )
+    lines = problems(recipe)
+    assert len(lines) == 5
+    for number, path, message in [
+        (3, "denoiser.depht", "unknown key, did you mean 'depth'?"),
+        (4, "encoder", "unknown encoder 'shape_vit', did you mean 'shapes_vit'?"),
+        (6, "train.steps", "valid integer"),
+        (7, "train.lr", "greater than 0"),
+        (9, "projection.regularizer.covv", "unknown key, did you mean 'cov'?"),
+    ]:
+        assert any(line.startswith(f"{recipe}:{number}: {path}: ") and message in line for line in lines), lines
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["denoiser.patch=7"], "denoiser.patch: patch 7 does not divide an image stream of 32x32 (legal: 1, 2, 4, 8"),
+        (["denoiser.patch=2"], "16x16 image tokens cannot match the 8x8 features of 'shapes_vit' (legal patches: 4, 8"),
+        (["encoder=null"], "encoder: a projection needs an encoder"),
+        (["projection=null"], "projection: an encoder needs a projection"),
+        (["projection.channels=200"], "projection.channels: 200 channels from 96 features"),
+        (["denoiser.heads=3"], "denoiser.heads: 3 heads do not divide a width of 128"),
+        (["guidance.streams=[imag]"], "guidance.streams: there is no stream 'imag'"),
+        (["evaluate.samples=10"], "evaluate.samples: frechet on 64 features needs at least 65, not 10"),
+        (["train.micro_batch=100"], "micro_batch must lie between 1 and batch_size"),
+        (["data=folder", "data.root=/nowhere/at/all"], "data.root: there is no folder /nowhere/at/all"),
+        (["data=folder"], "data.root: missing, it has no default"),
+        (["streams.semantik.scale=2"], "streams.semantik"),
+    ],
+)
+def test_clashes_are_found_before_anything_is_built(overrides: list[str], message: str) -> None:
+    assert any(message in line for line in problems("pixel_coredi", *overrides))
+
+
+def test_an_empty_folder_is_no_data(tmp_path: Path) -> None:
+    assert "no image file" in problems("pixel_jit", "data=folder", f"data.root={tmp_path}")[0]
+
+
+def test_a_semantic_stream_without_an_encoder_is_a_mistake() -> None:
+    assert "no 'semantic' stream" in problems("pixel_jit", "streams.semantic.scale=2")[0]
+
+
+def test_settings_that_do_nothing_are_said(photos: Path) -> None:
+    unlabelled = load("pixel_jit", ["data=folder", f"data.root={photos}", "data.labels=none"])
+    assert "not labelled" in unlabelled.warnings[0]
+    assert "class_dropout is 0" in load("pixel_jit", ["train.class_dropout=0"]).warnings[0]
+    assert load("pixel_jit").warnings == ()
+
+
+def test_the_same_recipe_trains_on_a_folder_of_photos(photos: Path, tmp_path: Path) -> None:
+    overrides = [*QUICK_JOINT[1:], "data=folder", f"data.root={photos}"]
+    result = load("pixel_coredi", overrides).run(root=tmp_path / "runs", quiet=True)
+    assert result.sample(2).shape == (2, 3, 32, 32)
+
+
+def test_initial_weights_are_a_function_of_the_seed() -> None:
+    quick = [*QUICK_JOINT]
+    one, same = (assemble(load("pixel_coredi", quick)).model.state_dict() for _ in range(2))
+    other = assemble(load("pixel_coredi", [*quick, "train.seed=1"])).model.state_dict()
+    assert all(torch.equal(one[key], same[key]) for key in one)
+    assert any(not torch.equal(one[key], other[key]) for key in one)
+
+
+def test_comparison_of_curves() -> None:
+    slow, fast = {100: 40.0, 200: 30.0, 400: 20.0}, {100: 30.0, 200: 15.0, 400: 10.0}
+    assert mean_curve([slow, fast]) == {100: 35.0, 200: 22.5, 400: 15.0}
+    first, second = rows({"a/slow.yaml": [slow, slow], "fast": [fast]})
+    assert (first.name, first.ratio, first.reaches_first) == ("slow", 1.0, 400.0)
+    assert second.ratio == 0.5 and second.reaches_first == pytest.approx(100 + 100 * 10 / 15)
+    assert step_reaching(slow, 5.0) is None
+    text = table("frechet", [first, second])
+    assert "| fast | 30.00 | 15.00 | 10.00 | 10.00 +- 0.00 (n=1) | 0.50 | step 167 |" in text
