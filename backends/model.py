@@ -55,7 +55,7 @@ class JointModel(nn.Module):
         natural = self.clean_streams(observation)
         clean = self.process.scaled(natural)
         noisy = self.process.noise(clean, noise, times)
-        predicted = self.denoiser(noisy, times, labels)
+        predicted = self._predict(noisy, times, labels)
         errors = self.process.losses(predicted, clean, noise, times)
         terms = {name: self.weight(name) * error.mean() for name, error in errors.items()}
         if self.projection is not None and observation.features is not None:
@@ -69,4 +69,8 @@ class JointModel(nn.Module):
     def velocity(self, noisy: Streams, instants: Instants, labels: Tensor) -> Streams:
         """Return velocities for labels `(B,)` at one time a stream; float32."""
         times = {name: torch.full_like(labels, instants[name], dtype=torch.float32) for name in noisy}
-        return self.process.velocity(self.denoiser(noisy, times, labels), noisy, times)
+        return self.process.velocity(self._predict(noisy, times, labels), noisy, times)
+
+    def _predict(self, noisy: Streams, times: Times, labels: Tensor) -> Streams:
+        """Call the network on streams of their natural scale: it never sees, or has to output, a scale's magnitude."""
+        return self.process.scaled_predictions(self.denoiser(self.process.unscaled(noisy), times, labels))

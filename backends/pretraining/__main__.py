@@ -32,7 +32,7 @@ def make(network: Network, steps: int | None = None) -> nn.Module:
     if network is Network.SHAPES_VIT:
         torch.manual_seed(101)
         vit = small_vit()
-        train_encoder(vit, seed=101, steps=steps or 2500, batch_size=50, log=typer.echo)
+        train_encoder(vit, seed=101, steps=steps or 4000, batch_size=50, log=typer.echo)
         return vit
     if network is Network.SHAPES_DINO:
         torch.manual_seed(102)

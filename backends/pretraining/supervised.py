@@ -25,7 +25,7 @@ def train_encoder(network: nn.Module, *, seed: int, steps: int, batch_size: int,
         return loss + place_loss, {**scores, "place": float(place_loss.detach())}
 
     parameters = [*network.parameters(), *whole.parameters(), *place.parameters()]
-    _train(objective, parameters, batches(seed, batch_size), lr=1e-3, steps=steps, log=log)
+    _train(objective, parameters, batches(seed, batch_size), lr=2e-3, steps=steps, log=log)
 
 
 def train_scorer(

@@ -63,6 +63,13 @@ class Flow:
         """Undo `scaled`."""
         return {name: stream / self.streams[name].scale for name, stream in streams.items()}
 
+    def scaled_predictions(self, outputs: Streams) -> Streams:
+        """Bring the network's predictions of clean streams to their scale; velocities are what they are."""
+        return {
+            name: output * self.streams[name].scale if self.streams[name].prediction == "x" else output
+            for name, output in outputs.items()
+        }
+
     def noise(self, clean: Streams, noise: Streams, times: Times) -> Streams:
         """Return `x_t = t x + (1-t) eps` for scaled clean streams. Gradient flows to the clean streams."""
         return {name: torch.lerp(noise[name], stream.float(), _column(times[name])) for name, stream in clean.items()}

@@ -31,11 +31,11 @@ def joint(projection: dict[str, object] | None = None, auto: bool = False, **sem
 
 
 def features(batch: int, seed: int = 0) -> Tensor:
-    """Ten features that are mixtures of five causes, smooth over the grid."""
+    """Ten features: one is the same all over an image and easy to predict, the others are noise."""
     generator = torch.Generator().manual_seed(seed)
-    mix = torch.randn(5, FEATURES, generator=torch.Generator().manual_seed(99))
-    causes = torch.randn(batch, 5, 1, 1, generator=generator) + 0.3 * torch.randn(batch, 5, 4, 4, generator=generator)
-    return torch.einsum("bchw,cf->bfhw", causes, mix)
+    values = torch.randn(batch, FEATURES, 4, 4, generator=generator)
+    values[:, 0] = torch.randn(batch, 1, 1, generator=generator)
+    return values
 
 
 def observe(batch: int = 16, seed: int = 0) -> Observation:
@@ -92,15 +92,15 @@ def test_the_projection_moves_and_keeps_unit_variance() -> None:
         terms, log = step(model, seed)
         torch.stack(list(terms.values())).sum().backward()
         optimizer.step()
-    assert float((model.projection.matrix - before).norm()) > 0.05
+    assert float((model.projection.matrix.detach() - before).norm()) > 0.05
     assert float(log["std/semantic"]) == pytest.approx(1, abs=0.01)
 
 
-def channel_correlation(regularizer: dict[str, float]) -> float:
+def channel_correlation(steps: int, cov: float) -> float:
     """Return the mean |correlation| between channels after training with the semantic loss alone."""
-    model = wake(joint({"name": "coevolving", "regularizer": regularizer}))
+    model = wake(joint({"name": "coevolving", "regularizer": {"cov": cov}}))
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-2)
-    for seed in range(250):
+    for seed in range(steps):
         optimizer.zero_grad()
         terms, _ = step(model, seed, batch=32)
         (sum(terms.values()) - terms["image"]).backward()
@@ -112,10 +112,9 @@ def channel_correlation(regularizer: dict[str, float]) -> float:
 
 
 def test_a_regularizer_stops_the_collapse_that_happens_without_it() -> None:
-    free = channel_correlation({"cov": 0.0})
-    held = {name: channel_correlation({"cov": 0.0, name: weight}) for name, weight in (("cov", 1.0), ("ortho", 1.0))}
-    assert free > 0.7, (free, held)
-    assert held["cov"] < 0.5 * free, (free, held)
+    start, free, held = channel_correlation(0, 0.0), channel_correlation(300, 0.0), channel_correlation(300, 1.0)
+    assert free > 1.5 * start, (start, free, held)
+    assert held < 0.3 * free, (start, free, held)
 
 
 def test_without_the_norm_and_the_stop_gradient_the_stream_is_flattened() -> None:
