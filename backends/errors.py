@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 
+class RunFailed(Exception):  # noqa: N818
+    """A run that could not go on, for a reason that one line can say; what it had kept is still there."""
+
+
 class UserError(Exception):
     """One or more problems, each a line: what, where, what to do."""
 

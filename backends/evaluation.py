@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..components.data.source import Source, to_pixels, to_unit
 from ..components.metrics.metric import Metric, Statistics
-from .generation import Generator
+from .generation import ImageGenerator
 from .loader import fixed_batches
 from .settings import EvaluateSettings
 
@@ -41,7 +41,7 @@ class Evaluator:
             self._reference = statistics
         return self._reference
 
-    def score(self, generator: Generator, progress: Callable[[int], None] | None = None) -> dict[str, float]:
+    def score(self, generator: ImageGenerator, progress: Callable[[int], None] | None = None) -> dict[str, float]:
         """Generate the settings' number of images and return the scores by metric."""
         statistics = {name: metric.statistics() for name, metric in self.metrics.items()}
         for images in generator.batches(range(self.settings.samples), self.settings.batch_size, self.settings.seed):

@@ -18,7 +18,7 @@ from .randomness import derived_generator
 
 
 @dataclass(frozen=True)
-class Generator:
+class ImageGenerator:
     """Draws images from a model. Image i of a seed has its own noise, whatever is drawn beside it."""
 
     model: JointModel

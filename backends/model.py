@@ -15,6 +15,18 @@ from ..components.velocity import Instants
 from .pixel import Observation
 
 
+class TrainingBatch:
+    """What one loss is computed from.
+
+    A plain class on purpose: Fabric rounds every float tensor that it finds in the arguments of a wrapped forward to
+    the precision of the products. Rounded times and noise are another problem than the one to be solved, and Fabric
+    does not look into plain objects.
+    """
+
+    def __init__(self, observation: Observation, labels: Tensor, noise: Streams, times: Times) -> None:
+        self.observation, self.labels, self.noise, self.times = observation, labels, noise, times
+
+
 class JointModel(nn.Module):
     """Denoiser and projection. The loss is the module's forward, so that every gradient passes one wrapper."""
 
@@ -48,18 +60,17 @@ class JointModel(nn.Module):
         natural = float(self.projection.stream_std) if name == SEMANTIC and self.projection is not None else 1.0
         return natural * self.streams[name].scale
 
-    def forward(
-        self, observation: Observation, labels: Tensor, noise: Streams, times: Times
-    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def forward(self, batch: TrainingBatch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Return the weighted loss terms by name, and what else is worth logging; all scalars."""
-        natural = self.clean_streams(observation)
+        natural = self.clean_streams(batch.observation)
         clean = self.process.scaled(natural)
-        noisy = self.process.noise(clean, noise, times)
-        predicted = self._predict(noisy, times, labels)
-        errors = self.process.losses(predicted, clean, noise, times)
+        noisy = self.process.noise(clean, batch.noise, batch.times)
+        predicted = self._predict(noisy, batch.times, batch.labels)
+        errors = self.process.losses(predicted, clean, batch.noise, batch.times)
         terms = {name: self.weight(name) * error.mean() for name, error in errors.items()}
-        if self.projection is not None and observation.features is not None:
-            terms |= self.projection.regularizers(observation.features, natural[SEMANTIC])
+        features = batch.observation.features
+        if self.projection is not None and features is not None:
+            terms |= self.projection.regularizers(features, natural[SEMANTIC])
         with torch.no_grad():
             log = {f"error/{name}": error.mean() for name, error in errors.items()}
             log |= {f"std/{name}": stream.float().std() for name, stream in clean.items()}

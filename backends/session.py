@@ -19,7 +19,7 @@ from .checkpoint import checkpoints, load_weights
 from .console import RunConsole, relative
 from .errors import UserError
 from .evaluation import Evaluator
-from .generation import Generator
+from .generation import ImageGenerator
 from .hardware import device_name, environment, make_fabric, resolve_precision
 from .interrupt import Interrupted
 from .loader import BatchPlan, fixed_batches
@@ -44,7 +44,7 @@ class RunResult:
 
     folder: Path
     scores: dict[str, float]
-    generator: Generator
+    generator: ImageGenerator
 
     def sample(self, count: int, seed: int = 0) -> Tensor:
         """Return `count` images `(count, 3, H, W)` in [-1, 1], from the moving average with the recipe's guidance."""
@@ -55,9 +55,11 @@ class Session:
     """Runs one assembly in one folder."""
 
     def __init__(self, assembly: Assembly, folder: RunFolder, *, quiet: bool = False) -> None:
-        self.assembly, self.folder = assembly, folder
+        self.assembly = assembly
         self.fabric: Fabric = make_fabric(assembly.fabric)
         self.fabric.launch()
+        # A new folder is named by the time, which processes may read differently.
+        self.folder = RunFolder(Path(self.fabric.broadcast(str(folder.path))))
         self.precision = resolve_precision(assembly.fabric, self.fabric.device.type)
         self.console = RunConsole(quiet=quiet or not self.fabric.is_global_zero)
         self.plan = self._plan()
@@ -90,7 +92,15 @@ class Session:
         if self.fabric.is_global_zero:
             write_json(self.folder.done, {"step": trainer.step, "scores": scores})
         self._last_words(scores)
-        return self._result()
+        result = self._result()
+        self._leave()
+        return result
+
+    def _leave(self) -> None:
+        """Leave the other processes in order: some back ends abort when one of them just ends."""
+        if self.fabric.world_size > 1:
+            self.fabric.barrier()
+            torch.distributed.destroy_process_group()
 
     def fit(self) -> None:
         """Take the statistics that the projection needs from the data."""
@@ -164,9 +174,9 @@ class Session:
         write_json(self.folder.path / "environment.json", environment())
         write_json(self.folder.resolved, resolved)
 
-    def generator(self, model: JointModel, *, guided: bool = True) -> Generator:
+    def generator(self, model: JointModel, *, guided: bool = True) -> ImageGenerator:
         """Return a generator for a model, with the recipe's guidance or none."""
-        return Generator(
+        return ImageGenerator(
             model=model.eval(),
             space=self.assembly.space,
             guidance=self.assembly.guidance if guided else self.assembly.unguided,

@@ -15,10 +15,11 @@ from ..components.torchvision_import import ensure_torchvision
 from .assembly import Assembly
 from .checkpoint import TrainingState, checkpoints, load_checkpoint, save_checkpoint
 from .console import RunConsole
+from .errors import RunFailed
 from .interrupt import StopRequest
 from .loader import BatchPlan, fixed_batches, training_batches
 from .log import MetricLog
-from .model import JointModel
+from .model import JointModel, TrainingBatch
 from .randomness import derived_generator
 from .run_folder import RunFolder
 
@@ -31,10 +32,6 @@ FIT_BATCH = 128
 def due(step: int, every: int) -> bool:
     """Return whether something that happens every so many steps (0: never) happens now."""
     return every > 0 and step % every == 0
-
-
-class NonFiniteLoss(RuntimeError):  # noqa: N818
-    """The loss or its gradient is not a finite number."""
 
 
 def make_ema(model: JointModel, decay: float) -> nn.Module:
@@ -126,7 +123,7 @@ class Trainer:
         batches = self._batches()
         with self.console.training(self.settings.steps, self.step) as progress, StopRequest() as stop:
             meter = _Meter()
-            while self.step < self.settings.steps and not stop.requested:
+            while self.step < self.settings.steps and not self._stop_now(stop):
                 meter.add(self._one_step(batches))
                 progress.step(self.step)
                 values = after_step(self.step)
@@ -154,6 +151,15 @@ class Trainer:
         if self.fabric.is_global_zero:
             save_checkpoint(self.folder, self.step, self.state, self.settings.keep)
         self.fabric.barrier()
+
+    def _stop_now(self, stop: StopRequest) -> bool:
+        """Return whether to stop: at once alone, at the next log step with others, so that all stop at one step."""
+        if self.fabric.world_size == 1:
+            return stop.requested
+        if self.step % self.settings.log_every:
+            return False
+        asked = torch.tensor(float(stop.requested), device=self.fabric.device)
+        return float(self.fabric.all_reduce(asked, reduce_op="sum")) > 0  # type: ignore[arg-type]
 
     def _keep(self) -> None:
         newest = checkpoints(self.folder)
@@ -192,7 +198,10 @@ class Trainer:
                     values[name] = values.get(name, torch.zeros(())) + value / self.plan.accumulation
         values["gradient_norm"] = self._gradient_norm()
         if not bool(values["gradient_norm"].isfinite()):
-            raise NonFiniteLoss(f"step {step}: the gradient is not finite; the last checkpoint is kept")
+            raise RunFailed(
+                f"step {step}: the gradient is not finite; the last checkpoint is kept. A lower train.lr or "
+                "fabric.precision=32-true may help"
+            )
         self.wrapped_optimizer.step()
         self.wrapped_optimizer.zero_grad()
         self.ema.update(self.assembly.model, step=step)  # type: ignore[operator]
@@ -207,7 +216,7 @@ class Trainer:
         count = len(images)
         labels = self._drop_labels(labels, generator)
         noise, times = process.sample_noise(count, generator), process.sample_times(count, generator)
-        terms, log = self.wrapped(observation, labels, noise, times)
+        terms, log = self.wrapped(TrainingBatch(observation, labels, noise, times))
         loss = torch.stack(list(terms.values())).sum()
         self.fabric.backward(loss / self.plan.accumulation)
         return {"loss": loss.detach(), **{f"loss/{name}": term.detach() for name, term in terms.items()}, **log}

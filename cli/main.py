@@ -29,8 +29,8 @@ app.command()(compare)
 
 
 def main() -> None:
-    """Run a command; a mistake of the user is plain lines and exit code 2, an interruption exit code 130."""
-    from ..backends.errors import UserError  # noqa: PLC0415 - kept off the path to --help
+    """Run a command. Exit codes: 2 for a mistake of the user, 1 for a run that failed, 130 for an interruption."""
+    from ..backends.errors import RunFailed, UserError  # noqa: PLC0415 - kept off the path to --help
 
     try:
         app()
@@ -38,6 +38,9 @@ def main() -> None:
         for problem in error.problems:
             sys.stderr.write(f"{problem}\n")
         sys.exit(2)
+    except RunFailed as failure:
+        sys.stderr.write(f"{failure}\n")
+        sys.exit(1)
     except KeyboardInterrupt as interruption:
         if str(interruption):
             sys.stderr.write(f"{interruption}\n")

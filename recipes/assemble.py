@@ -17,6 +17,7 @@ from ..components.guidance.settings import NoGuidanceSettings
 from ..components.registry import build
 from . import derive
 from .recipe import Recipe, from_values
+from .schema import RecipeSettings
 
 
 def assemble(recipe: Recipe) -> Assembly:
@@ -55,12 +56,20 @@ def assemble(recipe: Recipe) -> Assembly:
         extractor=build(settings.evaluate.extractor),
         metrics={metric.name: build(metric, width=width) for metric in settings.evaluate.metrics},
         streams=streams,
-        attention=build(settings.denoiser.attention).describe(device_type),
+        attention=_attention(settings, device_type),
         fit_images=settings.projection.fit_images if settings.projection is not None else 0,
         train=settings.train,
         evaluate=settings.evaluate,
         fabric=settings.fabric,
     )
+
+
+def _attention(settings: RecipeSettings, device_type: str) -> str:
+    try:
+        described: str = build(settings.denoiser.attention).describe(device_type)
+    except ValueError as error:
+        raise UserError(f"denoiser.attention: {error}") from None
+    return described
 
 
 def open_session(recipe: Recipe, *, root: Path, name: str | None = None, quiet: bool = False) -> Session:

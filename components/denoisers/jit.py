@@ -44,7 +44,8 @@ class JiT(nn.Module):
         self.blocks = nn.ModuleList(Block(size.width, size.heads, self.kernel) for _ in range(size.depth))
         self.heads = Heads(size.width, {name: spec.channels * spec.patch**2 for name, spec in streams.items()})
         self.class_tokens_from = size.class_tokens_from
-        self.class_positions = nn.Parameter(torch.zeros(size.class_tokens, size.width))
+        # A parameter without elements would wait for a gradient that never comes.
+        self.class_positions = nn.Parameter(torch.zeros(size.class_tokens, size.width)) if size.class_tokens else None
         self.rotary_with_class = Rotary(self.fusion.grids, size.width // size.heads, prefix=size.class_tokens)
         self._initialize()
 
@@ -55,7 +56,8 @@ class JiT(nn.Module):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
         nn.init.normal_(self.labels.weight, std=0.02)
-        nn.init.normal_(self.class_positions, std=0.02)
+        if self.class_positions is not None:
+            nn.init.normal_(self.class_positions, std=0.02)
         modulations = [module.modulation[1] for module in self.modules() if isinstance(module, Block | Heads)]
         for layer in [*modulations, *self.heads.linear.values()]:
             for parameter in layer.parameters():
@@ -71,9 +73,9 @@ class JiT(nn.Module):
         return {name: self._unpatch(name, patches) for name, patches in values.items()}
 
     def _transform(self, tokens: Tensor, condition: Tensor, label: Tensor) -> Tensor:
-        prefix, rotary = len(self.class_positions), self.rotary
+        rotary = self.rotary
         for index, block in enumerate(self.blocks):
-            if prefix and index == self.class_tokens_from:
+            if self.class_positions is not None and index == self.class_tokens_from:
                 tokens = torch.cat([label[:, None] + self.class_positions, tokens], dim=1)
                 rotary = self.rotary_with_class
             tokens = block(tokens, condition, rotary)

@@ -11,7 +11,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from latsem.backends.checkpoint import checkpoints, verify
-from latsem.backends.errors import UserError
+from latsem.backends.errors import RunFailed, UserError
 from latsem.backends.evaluation import Evaluator
 from latsem.backends.interrupt import Interrupted
 from latsem.backends.loader import BatchPlan, MicroBatches, training_batches
@@ -19,7 +19,7 @@ from latsem.backends.log import read_lines
 from latsem.backends.pictures import evolution_picture, grid_picture, save_picture, semantic_colours, semantic_picture
 from latsem.backends.randomness import derived_generator, derived_seed
 from latsem.backends.run_folder import RunFolder, differences
-from latsem.backends.training import NonFiniteLoss, Trainer
+from latsem.backends.training import Trainer
 from latsem.components.registry import create
 from latsem.recipes import load
 from latsem.recipes.assemble import open_run, open_session
@@ -131,7 +131,7 @@ def test_a_finished_run_is_reported_not_repeated(tmp_path: Path, capsys: pytest.
     named = recipe.run(root=tmp_path, name="other", quiet=True)
     assert named.folder.name == "other"
     changed = load("pixel_jit", [*QUICK_JOINT[:-1], "train.lr=0.5"])
-    with pytest.raises(UserError, match=r"belongs to a run of another recipe \(train.lr: 0.001 -> 0.5\)"):
+    with pytest.raises(UserError, match=r"belongs to a run of another recipe \(train.lr: 0.002 -> 0.5\)"):
         changed.run(root=tmp_path, name="other", quiet=True)
 
 
@@ -188,7 +188,7 @@ def test_a_gradient_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoi
         return original(self, labels, generator)
 
     monkeypatch.setattr(Trainer, "_drop_labels", poisoned)
-    with pytest.raises(NonFiniteLoss, match="step 4"):
+    with pytest.raises(RunFailed, match="step 4"):
         recipe.run(root=tmp_path, name="nan", quiet=True)
     folder = RunFolder(tmp_path / "pixel_jit" / "nan")
     assert [path.name for path in checkpoints(folder)] == ["step-00000002"]

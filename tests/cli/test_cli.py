@@ -93,7 +93,7 @@ def test_the_whole_journey(cli: Cli, tmp_path: Path) -> None:
     again = cli("run", "pixel_coredi", *QUICK_JOINT, "--name", "first")
     assert again.returncode == 0 and "done already" in again.stdout
     other = cli("run", "pixel_coredi", *QUICK_JOINT, "train.lr=0.1", "--name", "first")
-    assert other.returncode == 2 and "train.lr: 0.001 -> 0.1" in other.stderr
+    assert other.returncode == 2 and "train.lr: 0.002 -> 0.1" in other.stderr
 
 
 def test_ctrl_c_keeps_a_checkpoint_and_says_how_to_go_on(cli: Cli, tmp_path: Path) -> None:
@@ -120,3 +120,24 @@ def test_compare_runs_what_is_missing_and_prints_a_table(cli: Cli, tmp_path: Pat
     rows = [line for line in done.stdout.splitlines() if line.startswith("| pixel_")]
     assert len(rows) == 2 and "(n=2)" in rows[0] and "| 1.00 |" in rows[0]
     assert len(list(tmp_path.glob("runs/*/*/done.json"))) == 4
+
+
+def test_two_processes_train_one_model(cli: Cli, tmp_path: Path) -> None:
+    done = cli("run", "pixel_coredi", *QUICK_JOINT, "fabric.devices=2", "fabric.accelerator=cpu", "--name", "two")
+    assert done.returncode == 0, done.stderr
+    assert "8 = 2 x 4 x 1" in done.stdout and done.stdout.count("samples ") == 1
+    folders = list((tmp_path / "runs" / "pixel_coredi").iterdir())
+    assert [folder.name for folder in folders] == ["two"]
+    assert json.loads((folders[0] / "done.json").read_text())["step"] == 4
+
+
+def test_native_half_precision_trains(cli: Cli) -> None:
+    done = cli("run", "pixel_coredi", *QUICK_JOINT, "fabric.precision=bf16-mixed")
+    assert done.returncode == 0, done.stderr
+    assert "bf16-mixed" in done.stdout and "frechet" in done.stdout
+
+
+def test_a_kernel_that_cannot_run_here_is_refused_before_anything_is_written(cli: Cli, tmp_path: Path) -> None:
+    done = cli("run", "pixel_jit", "denoiser.attention=xformers")
+    assert done.returncode == 2 and "denoiser.attention: xformers has no kernels for cpu" in done.stderr
+    assert list(tmp_path.iterdir()) == []

@@ -159,6 +159,8 @@ def test_xformers_says_what_it_needs_and_auto_says_why_not() -> None:
     kernel = create("attention", "xformers")
     with pytest.raises(ValueError, match="needs a CUDA device"):
         kernel(*(torch.randn(1, 2, 1, 8) for _ in range(3)))
+    with pytest.raises(ValueError, match="no kernels for cpu"):
+        kernel.describe("cpu")
     assert choose("cpu") == ("sdpa", "xformers has no kernels for cpu")
 
 

@@ -64,7 +64,7 @@ def test_parts_swap_in_any_combination(encoder: str, projection: str, sampler: s
     overrides = [f"encoder={encoder}", f"projection={projection}", f"sampler={sampler}", "guidance.scale=3"]
     settings = load("pixel_coredi", overrides).settings
     assert (settings.encoder.name, settings.projection.name, settings.sampler.name) == (encoder, projection, sampler)
-    assert stream_specs(settings)["semantic"].shape == (8, 8, 8)
+    assert stream_specs(settings)["semantic"].shape == (8, 4, 4)
 
 
 def test_a_new_recipe_in_any_folder_with_a_plug_in(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -118,7 +118,7 @@ def test_every_mistake_is_reported_at_once_with_its_line(tmp_path: Path) -> None
     ("overrides", "message"),
     [
         (["denoiser.patch=7"], "denoiser.patch: patch 7 does not divide an image stream of 32x32 (legal: 1, 2, 4, 8"),
-        (["denoiser.patch=2"], "16x16 image tokens cannot match the 8x8 features of 'shapes_vit' (legal patches: 4, 8"),
+        (["denoiser.patch=2"], "16x16 image tokens cannot match the 4x4 features of 'shapes_vit' (legal patches: 8, 16"),
         (["encoder=null"], "encoder: a projection needs an encoder"),
         (["projection=null"], "projection: an encoder needs a projection"),
         (["projection.channels=200"], "projection.channels: 200 channels from 96 features"),

@@ -16,5 +16,9 @@ class AttentionKernel(Protocol):
         ...
 
     def describe(self, device_type: str) -> str:
-        """Return the kernel used on a kind of device, and why."""
+        """Return the kernel used on a kind of device, and why.
+
+        Raises:
+            ValueError: it cannot run there.
+        """
         ...

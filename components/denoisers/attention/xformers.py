@@ -44,6 +44,15 @@ class XFormers:
         return result
 
     def describe(self, device_type: str) -> str:
-        """Return the kernel's name."""
-        del device_type
+        """Return the kernel's name.
+
+        Raises:
+            ValueError: it cannot run on this kind of device.
+        """
+        if device_type != "cuda":
+            raise ValueError(f"xformers has no kernels for {device_type}: use sdpa, or auto")
+        try:
+            load_xformers()
+        except ImportError as error:
+            raise ValueError(f"{error}: use sdpa, or auto") from None
         return "xformers (as the recipe says)"
