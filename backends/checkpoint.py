@@ -78,18 +78,39 @@ def verify(checkpoint: Path) -> None:
 
 
 def load_checkpoint(checkpoint: Path, state: TrainingState) -> int:
-    """Load everything needed to go on exactly and return the step that was done last."""
+    """Load everything needed to go on exactly and return the step that was done last.
+
+    Raises:
+        UserError: a damaged file, or weights of another model.
+    """
     verify(checkpoint)
-    state.model.load_state_dict(load_file(checkpoint / "model.safetensors"))
-    state.ema.load_state_dict(load_file(checkpoint / "ema.safetensors"))
+    _load(state.model, checkpoint / "model.safetensors")
+    _load(state.ema, checkpoint / "ema.safetensors")
     _load_optimizer(state, load_file(checkpoint / "optimizer.safetensors"))
     return step_of(checkpoint)
 
 
 def load_weights(checkpoint: Path, model: nn.Module, *, ema: bool = True) -> None:
-    """Load weights to sample or score with: the moving average, or the last ones."""
+    """Load weights to sample or score with: the moving average, or the last ones.
+
+    Raises:
+        UserError: a damaged file, or weights of another model.
+    """
     verify(checkpoint)
-    model.load_state_dict(load_file(checkpoint / ("ema.safetensors" if ema else "model.safetensors")))
+    _load(model, checkpoint / ("ema.safetensors" if ema else "model.safetensors"))
+
+
+def _load(model: nn.Module, path: Path) -> None:
+    tensors, wanted = load_file(path), model.state_dict()
+    misfits = [
+        name
+        for name in sorted(tensors.keys() | wanted.keys())
+        if name not in tensors or name not in wanted or tensors[name].shape != wanted[name].shape
+    ]
+    if misfits:
+        named = ", ".join(misfits[:3]) + (" ..." if len(misfits) > 3 else "")
+        raise UserError(f"{path}: these weights belong to another model ({named}); load them with their own recipe")
+    model.load_state_dict(tensors)
 
 
 def _contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

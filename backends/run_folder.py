@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -83,10 +84,12 @@ def claim_folder(root: Path, recipe_name: str, recipe: dict[str, Any], name: str
     Runs are functions of their recipe, so the same recipe again means the same run: it is continued, or done.
 
     Raises:
-        UserError: `name` is taken by a run of another recipe.
+        UserError: `name` is no folder name, or is taken by a run of another recipe.
     """
     family = root / recipe_name
     if name is not None:
+        if not re.fullmatch(r"[\w-][\w.-]*", name):
+            raise UserError(f"--name: '{name}' is not a folder name (letters, digits, '.', '_' and '-')")
         folder = RunFolder(family / name)
         if folder.path.exists():
             _refuse_other_run(folder, recipe)

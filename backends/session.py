@@ -143,8 +143,8 @@ class Session:
         epochs = train.steps * train.batch_size / len(a.source)
         precision = self.precision + (" (auto)" if a.fabric.precision == "auto" else "")
         tokens = ", ".join(f"{name} {s.tokens} of {s.patch}x{s.patch}x{s.channels}" for name, s in a.streams.items())
-        noised = ", ".join(
-            f"{name} std {a.model.nominal_std(name):.2f} weight {a.model.weight(name):.3g}" for name in a.streams
+        noised = "; ".join(
+            f"{name} scale {spec.scale:g}, loss weight {a.model.weight(name):.3g}" for name, spec in a.streams.items()
         )
         return {
             "device": f"{device_name(self.fabric.device)} x {self.fabric.world_size}",

@@ -159,7 +159,7 @@ class Trainer:
         if self.step % self.settings.log_every:
             return False
         asked = torch.tensor(float(stop.requested), device=self.fabric.device)
-        return float(self.fabric.all_reduce(asked, reduce_op="sum")) > 0  # type: ignore[arg-type]
+        return float(self.fabric.all_reduce(asked, reduce_op="sum")) > 0
 
     def _keep(self) -> None:
         newest = checkpoints(self.folder)

@@ -41,6 +41,10 @@ def main() -> None:
     except RunFailed as failure:
         sys.stderr.write(f"{failure}\n")
         sys.exit(1)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        sys.stderr.write(f"{where}{error.strerror or error}\n")
+        sys.exit(1)
     except KeyboardInterrupt as interruption:
         if str(interruption):
             sys.stderr.write(f"{interruption}\n")

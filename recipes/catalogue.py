@@ -94,8 +94,10 @@ def _setting_rows(settings: type[Settings], prefix: str) -> Iterator[tuple[str, 
         if isinstance(nested, type) and issubclass(nested, Settings) and not field.metadata:
             yield from _setting_rows(nested, f"{prefix}{name}.")
             continue
-        default = "required" if field.is_required() else f"= {_plain(field.get_default(call_default_factory=True))}"
-        yield f"{prefix}{name}", f"{_type_name(field)} {default}", field.description or ""
+        default = (
+            "required" if field.is_required() else f"default {_plain(field.get_default(call_default_factory=True))}"
+        )
+        yield f"{prefix}{name}", f"{_type_name(field)}, {default}", field.description or ""
 
 
 def _plain(value: Any) -> str:
@@ -106,7 +108,7 @@ def _plain(value: Any) -> str:
 
 def _type_name(field: FieldInfo) -> str:
     bounds = [f"{sign} {getattr(m, key)}" for m in field.metadata for key, sign in _BOUNDS.items() if hasattr(m, key)]
-    return " ".join([_annotation_name(field.annotation), *bounds])
+    return ", ".join([_annotation_name(field.annotation), *bounds])
 
 
 _BOUNDS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}

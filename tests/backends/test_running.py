@@ -168,6 +168,12 @@ def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
         open_run(folder, quiet=True).load_newest()
 
 
+def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
+    folder = load("pixel_jit", QUICK_JOINT[:-1]).run(root=tmp_path, quiet=True).folder
+    with pytest.raises(UserError, match=r"belong to another model \(denoiser.blocks.1"):
+        open_run(folder, ["denoiser.depth=2"], quiet=True).load_newest()
+
+
 def test_only_the_newest_checkpoints_stay(tmp_path: Path) -> None:
     overrides = [*QUICK_JOINT[:-1], "train.steps=5", "train.checkpoint_every=1", "train.keep=2"]
     folder = load("pixel_jit", overrides).run(root=tmp_path, quiet=True).folder

@@ -55,7 +55,7 @@ def test_list_names_parts_and_recipes(cli: Cli) -> None:
 
 def test_show_a_part_and_a_recipe(cli: Cli) -> None:
     part = cli("show", "coevolving").stdout
-    assert "regularizer.cov" in part and "= 0.1" in part and "CoReDi" in part
+    assert "regularizer.cov" in part and "float, >= 0, default 0.1" in part and "CoReDi" in part
     recipe = cli("show", "pixel_coredi", "encoder=random_vit").stdout
     assert "name: random_vit" in recipe and "norm_momentum: 0.1" in recipe
     wrong = cli("show", "coevolvin")
@@ -70,6 +70,8 @@ def test_mistakes_are_lines_with_exit_code_2_and_nothing_written(cli: Cli, tmp_p
     clash = cli("run", "pixel_coredi", "denoiser.patch=7")
     assert (clash.returncode == 2 and clash.stderr.startswith("recipes")) or "denoiser.patch" in clash.stderr
     assert cli("run", "absent.yaml").returncode == 2
+    escape = cli("run", "pixel_coredi", "--name", "../elsewhere")
+    assert escape.returncode == 2 and "is not a folder name" in escape.stderr
     assert cli("sample", "runs/nothing").returncode == 2
     assert list(tmp_path.iterdir()) == []
 

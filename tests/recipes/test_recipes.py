@@ -118,7 +118,10 @@ def test_every_mistake_is_reported_at_once_with_its_line(tmp_path: Path) -> None
     ("overrides", "message"),
     [
         (["denoiser.patch=7"], "denoiser.patch: patch 7 does not divide an image stream of 32x32 (legal: 1, 2, 4, 8"),
-        (["denoiser.patch=2"], "16x16 image tokens cannot match the 4x4 features of 'shapes_vit' (legal patches: 8, 16"),
+        (
+            ["denoiser.patch=2"],
+            "16x16 image tokens cannot match the 4x4 features of 'shapes_vit' (legal patches: 8, 16",
+        ),
         (["encoder=null"], "encoder: a projection needs an encoder"),
         (["projection=null"], "projection: an encoder needs a projection"),
         (["projection.channels=200"], "projection.channels: 200 channels from 96 features"),
