@@ -7,6 +7,10 @@ class RunFailed(Exception):  # noqa: N818
     """A run that could not go on, for a reason that one line can say; what it had kept is still there."""
 
 
+class Interrupted(Exception):  # noqa: N818
+    """The run was asked to stop and has kept a checkpoint; the message says how to go on."""
+
+
 class UserError(Exception):
     """One or more problems, each a line: what, where, what to do."""
 

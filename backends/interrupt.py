@@ -8,10 +8,6 @@ from types import FrameType
 from typing import Self
 
 
-class Interrupted(KeyboardInterrupt):
-    """The run was asked to stop and has kept a checkpoint; the message says how to go on."""
-
-
 class StopRequest:
     """Turns the first SIGINT or SIGTERM into a request that the loop looks at; a second SIGINT ends at once."""
 

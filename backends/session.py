@@ -17,11 +17,10 @@ from ..components.streams import SEMANTIC
 from .assembly import Assembly
 from .checkpoint import checkpoints, load_weights
 from .console import RunConsole, relative
-from .errors import UserError
+from .errors import Interrupted, UserError
 from .evaluation import Evaluator
 from .generation import ImageGenerator
 from .hardware import device_name, environment, make_fabric, resolve_precision
-from .interrupt import Interrupted
 from .loader import BatchPlan, fixed_batches
 from .model import JointModel
 from .pictures import evolution_picture, grid_picture, save_picture, semantic_picture

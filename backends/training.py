@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ..components.torchvision_import import ensure_torchvision
 from .assembly import Assembly
 from .checkpoint import TrainingState, checkpoints, load_checkpoint, save_checkpoint
-from .console import RunConsole
+from .console import RunConsole, TrainingProgress
 from .errors import RunFailed
 from .interrupt import StopRequest
 from .loader import BatchPlan, fixed_batches, training_batches
@@ -126,20 +126,16 @@ class Trainer:
             while self.step < self.settings.steps and not self._stop_now(stop):
                 meter.add(self._one_step(batches))
                 progress.step(self.step)
-                values = after_step(self.step)
-                if self.step % self.settings.log_every == 0 or self.step == self.settings.steps:
-                    means, speed = self._figures(meter)
-                    left = (self.settings.steps - self.step) * self.plan.batch_size / speed
-                    progress.status(self.step, means["loss"], speed, left)
-                    values = {**means, "images_per_second": speed, **values}
-                    meter = _Meter()
+                means = self._means(meter, progress) if self._logs_now() else {}
+                stopwatch = time.monotonic()
+                values = {**means, **after_step(self.step)}
                 if log and values:
                     log.write(self.step, self.step * self.plan.batch_size, values)
                 if due(self.step, self.settings.checkpoint_every):
                     self.save()
-                if values and not meter.count:
-                    # Scores, pictures and checkpoints take time that is not the training's.
-                    meter.started = time.monotonic()
+                # Scores, pictures and checkpoints take time that is not the training's.
+                meter.started += time.monotonic() - stopwatch
+                meter = _Meter() if means else meter
         if log:
             log.close()
         self._keep()
@@ -179,11 +175,16 @@ class Trainer:
             pin=not on_cpu,
         )
 
-    def _figures(self, meter: _Meter) -> tuple[dict[str, float], float]:
-        means = meter.means()
-        means["lr"] = float(self.optimizer.param_groups[0]["lr"])
-        seconds = max(time.monotonic() - meter.started, 1e-9)
-        return means, meter.count * self.plan.batch_size / seconds
+    def _logs_now(self) -> bool:
+        return self.step % self.settings.log_every == 0 or self.step == self.settings.steps
+
+    def _means(self, meter: _Meter, progress: TrainingProgress) -> dict[str, float]:
+        """Return what is logged of the steps since the last line, and show it."""
+        speed = meter.count * self.plan.batch_size / max(time.monotonic() - meter.started, 1e-9)
+        means = {**meter.means(), "lr": float(self.optimizer.param_groups[0]["lr"]), "images_per_second": speed}
+        left = (self.settings.steps - self.step) * self.plan.batch_size / speed
+        progress.status(self.step, means["loss"], speed, left)
+        return means
 
     def _one_step(self, batches: Iterator[tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
         step = self.step + 1

@@ -30,7 +30,7 @@ app.command()(compare)
 
 def main() -> None:
     """Run a command. Exit codes: 2 for a mistake of the user, 1 for a run that failed, 130 for an interruption."""
-    from ..backends.errors import RunFailed, UserError  # noqa: PLC0415 - kept off the path to --help
+    from ..backends.errors import Interrupted, RunFailed, UserError  # noqa: PLC0415 - kept off the path to --help
 
     try:
         app()
@@ -45,7 +45,6 @@ def main() -> None:
         where = f"{error.filename}: " if error.filename else ""
         sys.stderr.write(f"{where}{error.strerror or error}\n")
         sys.exit(1)
-    except KeyboardInterrupt as interruption:
-        if str(interruption):
-            sys.stderr.write(f"{interruption}\n")
+    except Interrupted as interruption:
+        sys.stderr.write(f"{interruption}\n")
         sys.exit(130)

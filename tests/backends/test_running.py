@@ -11,9 +11,8 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from latsem.backends.checkpoint import checkpoints, verify
-from latsem.backends.errors import RunFailed, UserError
+from latsem.backends.errors import Interrupted, RunFailed, UserError
 from latsem.backends.evaluation import Evaluator
-from latsem.backends.interrupt import Interrupted
 from latsem.backends.loader import BatchPlan, MicroBatches, training_batches
 from latsem.backends.log import read_lines
 from latsem.backends.pictures import evolution_picture, grid_picture, save_picture, semantic_colours, semantic_picture

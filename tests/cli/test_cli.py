@@ -104,9 +104,10 @@ def test_ctrl_c_keeps_a_checkpoint_and_says_how_to_go_on(cli: Cli, tmp_path: Pat
         command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ}
     ) as process:
         deadline = time.monotonic() + 120
-        while not list(tmp_path.glob("runs/*/*/metrics.jsonl")) and time.monotonic() < deadline:
+        while time.monotonic() < deadline and not any(
+            path.stat().st_size for path in tmp_path.glob("runs/*/*/metrics.jsonl")
+        ):
             time.sleep(0.2)
-        time.sleep(1)
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
