@@ -32,11 +32,11 @@ def make(network: Network, steps: int | None = None) -> nn.Module:
     if network is Network.SHAPES_VIT:
         torch.manual_seed(101)
         vit = small_vit()
-        train_encoder(vit, seed=101, steps=steps or 4000, batch_size=50, log=typer.echo)
+        train_encoder(vit, seed=101, steps=steps or 2500, batch_size=50, log=typer.echo)
         return vit
     if network is Network.SHAPES_DINO:
         torch.manual_seed(102)
-        return train_dino(small_vit(), seed=102, steps=steps or 1500, batch_size=50, log=typer.echo)
+        return train_dino(small_vit(), seed=102, steps=steps or 800, batch_size=50, log=typer.echo)
     torch.manual_seed(103)
     width = ShapesScorerSettings().width()
     cnn = small_cnn(width)

@@ -45,7 +45,7 @@ class Size:
 
 
 JIT_SIZES: Mapping[str, Size] = {
-    "tiny": Size(depth=6, width=128, heads=4, bottleneck=64),
+    "tiny": Size(depth=6, width=128, heads=4, bottleneck=128),
     "B": Size(depth=12, width=768, heads=12, bottleneck=128, class_tokens=32, class_tokens_from=4),
     "L": Size(depth=24, width=1024, heads=16, bottleneck=128, class_tokens=32, class_tokens_from=8),
     "H": Size(depth=32, width=1280, heads=16, bottleneck=256, class_tokens=32, class_tokens_from=10),
