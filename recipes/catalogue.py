@@ -16,7 +16,6 @@ from ..components.registry import KINDS, Part, available
 from ..components.settings import Settings, near_name
 from .layers import shipped_recipes
 from .recipe import load
-from .schema import RecipeSettings
 
 RECIPES = "recipes"
 Rows = list[tuple[str, str]]
@@ -57,12 +56,6 @@ def describe(what: str, overrides: Sequence[str] = ()) -> str:
         raise
     text: str = yaml.safe_dump(recipe.resolved(), sort_keys=False, allow_unicode=True, default_flow_style=None)
     return text.rstrip()
-
-
-def sections() -> Iterator[tuple[str, str]]:
-    """Yield the sections of a recipe and what they are."""
-    for name, field in RecipeSettings.model_fields.items():
-        yield name, field.description or ""
 
 
 def _singular(kind: str) -> str:
