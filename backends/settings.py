@@ -47,7 +47,7 @@ class TrainSettings(Settings):
     betas: list[Beta] = Field(default_factory=lambda: [0.9, 0.999], min_length=2, max_length=2)
     weight_decay: float = Field(0.0, ge=0)
     clip: float = Field(1.0, ge=0, description="largest gradient norm; 0: no clipping")
-    ema: float = Field(0.9999, ge=0, lt=1, description="decay of the weights' moving average, min(ema, 1 - 1/step)")
+    ema: float = Field(0.9999, ge=0, lt=1, description="decay of the moving average, min(ema, (step - 1) / (step + 9))")
     class_dropout: float = Field(0.1, ge=0, le=1, description="share of labels replaced by 'none', for guidance")
     seed: int = Field(0, ge=0, le=MAX_SEED, description="decides weights, data order, times and noise")
     log_every: int = Field(50, ge=1, description="steps between lines of metrics.jsonl")

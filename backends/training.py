@@ -35,11 +35,15 @@ def due(step: int, every: int) -> bool:
 
 
 def make_ema(model: JointModel, decay: float) -> nn.Module:
-    """Return timm's moving average of a model in float32, with decay min(decay, 1 - 1/step)."""
+    """Return timm's moving average of a model in float32, with decay min(decay, (step - 1) / (step + 9)).
+
+    The second term is the usual start of a moving average: it spans a tenth of the steps so far until it has reached
+    its full length.
+    """
     ensure_torchvision()
     from timm.utils import ModelEmaV3  # noqa: PLC0415
 
-    ema: nn.Module = ModelEmaV3(model, decay=decay, use_warmup=True, warmup_gamma=1.0, warmup_power=1.0)
+    ema: nn.Module = ModelEmaV3(model, decay=decay, use_warmup=True, warmup_gamma=10.0, warmup_power=1.0)
     return ema
 
 

@@ -11,6 +11,7 @@ from ...components.encoders.vit import WIDTH
 from .scenes import AttributeHead, Batch, PlaceHead, batches
 from .schedule import warmup_cosine
 
+LARGEST_NOISE = 0.2
 Objective = Callable[[Batch], tuple[Tensor, dict[str, float]]]
 
 
@@ -31,16 +32,27 @@ def train_encoder(network: nn.Module, *, seed: int, steps: int, batch_size: int,
 def train_scorer(
     network: nn.Module, width: int, *, seed: int, steps: int, batch_size: int, log: Callable[[str], None]
 ) -> None:
-    """Train a network of `width` outputs in place: a linear map of them tells the whole scene."""
+    """Train a network of `width` outputs in place: a linear map of them tells the whole scene.
+
+    It sees noisy scenes: one trained on clean renderings alone answers to grain that no eye sees, and a distance
+    between its features is then about grain before it is about objects.
+    """
     head = AttributeHead(width)
+    generator = torch.Generator().manual_seed(seed)
 
     def objective(batch: Batch) -> tuple[Tensor, dict[str, float]]:
-        loss, scores = head(network(batch.images), batch)
+        loss, scores = head(network(noisy(batch.images, generator)), batch)
         return loss, scores
 
     _train(
         objective, [*network.parameters(), *head.parameters()], batches(seed, batch_size), lr=2e-3, steps=steps, log=log
     )
+
+
+def noisy(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Add Gaussian noise to images in [-1, 1], for each image of its own std between 0 and `LARGEST_NOISE`."""
+    std = LARGEST_NOISE * torch.rand(len(images), 1, 1, 1, generator=generator)
+    return (images + std * torch.randn(images.shape, generator=generator)).clamp(-1, 1)
 
 
 def _train(

@@ -18,13 +18,13 @@ class PatchEmbedding(nn.Module):
     The narrow layer is JiT's (arXiv 2511.13720, section 4.3): natural images lie on few dimensions.
     """
 
-    def __init__(self, spec: StreamSpec, width: int, bottleneck: int) -> None:
+    def __init__(self, spec: StreamSpec, width: int, bottleneck: int | None) -> None:
         super().__init__()
         self.patch = spec.patch
         values = spec.channels * spec.patch**2
         self.layers = (
             nn.Sequential(nn.Linear(values, bottleneck, bias=False), nn.Linear(bottleneck, width))
-            if bottleneck < values
+            if bottleneck is not None and bottleneck < values
             else nn.Linear(values, width)
         )
 

@@ -16,7 +16,7 @@ class ExtractorSettings(Settings):
 
 @register("extractor", "shapes_scorer", builds=".scorer:ShapesScorer")
 class ShapesScorerSettings(ExtractorSettings):
-    """Small convolutional network trained on `shapes`, apart from every encoder: 64 features (weights shipped)."""
+    """Small convolutional network trained on noisy `shapes`, apart from every encoder (weights shipped)."""
 
     def width(self) -> int:
         """64 features."""

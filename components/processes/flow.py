@@ -1,7 +1,8 @@
 """Flow matching on straight paths, for any number of streams.
 
 t = 0 is noise, t = 1 is data: `x_t = t x + (1-t) eps`, velocity `v = x - eps` (SiT, arXiv 2401.08740). With
-x-prediction `v = (x_pred - x_t) / max(1-t, 0.05)` and the loss stays on v (JiT, arXiv 2511.13720).
+x-prediction `v = (x_pred - x_t) / max(1-t, 0.05)` and the loss stays on v (JiT, arXiv 2511.13720). JiT's floor serves
+sampling and loss; ours can be higher in the loss, so that nearly clean times may be drawn often without ruling it.
 """
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ class Flow:
         return {
             name: output.float()
             if self.streams[name].prediction == "v"
-            else (output.float() - noisy[name]) / self._remaining(times[name])
+            else (output.float() - noisy[name]) / _remaining(times[name], self.settings.min_noise)
             for name, output in predicted.items()
         }
 
@@ -98,19 +99,21 @@ class Flow:
         it would be a second way for the gradient to reach a coevolving projection.
         """
         targets = self.targets(clean, noise)
+        floor = self.settings.loss_min_noise or self.settings.min_noise
         losses = {}
         for name, output in predicted.items():
             error = output.float() - targets[name]
             if self.streams[name].prediction == "x":
-                error = error / self._remaining(times[name])
+                error = error / _remaining(times[name], floor)
             losses[name] = error.square().flatten(1).mean(1)
         return losses
 
     def _stopped(self, name: str, stream: Tensor) -> Tensor:
         return stream.detach().float() if self.streams[name].stop_gradient else stream.float()
 
-    def _remaining(self, time: Tensor) -> Tensor:
-        return _column((1 - time).clamp_min(self.settings.min_noise))
+
+def _remaining(time: Tensor, floor: float) -> Tensor:
+    return _column((1 - time).clamp_min(floor))
 
 
 def _column(time: Tensor) -> Tensor:

@@ -31,3 +31,6 @@ class FlowSettings(ProcessSettings):
 
     time: TimeSettings = Field(default_factory=TimeSettings, description="distribution of the training times")
     min_noise: float = Field(0.05, gt=0, lt=1, description="floor of 1-t where an x-prediction is divided by it (JiT)")
+    loss_min_noise: float | None = Field(
+        None, gt=0, lt=1, description="the same floor in the loss, where it caps the weight 1/(1-t)^2; empty: min_noise"
+    )

@@ -18,7 +18,7 @@ from latsem.backends.log import read_lines
 from latsem.backends.pictures import evolution_picture, grid_picture, save_picture, semantic_colours, semantic_picture
 from latsem.backends.randomness import derived_generator, derived_seed
 from latsem.backends.run_folder import RunFolder, differences
-from latsem.backends.training import Trainer
+from latsem.backends.training import Trainer, make_ema
 from latsem.components.registry import create
 from latsem.recipes import load
 from latsem.recipes.assemble import open_run, open_session
@@ -65,6 +65,19 @@ def test_seeds_depend_on_everything_they_are_made_of() -> None:
     assert len(made) == 4 and all(0 <= seed < 2**63 for seed in made)
     one, same = (torch.rand(3, generator=derived_generator("cpu", "x", 1)) for _ in range(2))
     assert torch.equal(one, same)
+
+
+@pytest.mark.parametrize(("decay", "expected"), [(0.9, [0, 1 / 11, 2 / 12, 3 / 13]), (0.1, [0, 1 / 11, 0.1, 0.1])])
+def test_the_moving_average_starts_short_and_grows_to_its_length(decay: float, expected: list[float]) -> None:
+    """average = d average + (1 - d) weights with d = min(decay, (step - 1) / (step + 9))."""
+    model = torch.nn.Linear(1, 1, bias=False)
+    ema = make_ema(model, decay)  # type: ignore[arg-type]
+    average = model.weight.item()
+    for step, factor in enumerate(expected, start=1):
+        torch.nn.init.constant_(model.weight, step)
+        ema.update(model, step=step)  # type: ignore[operator]
+        average = factor * average + (1 - factor) * step
+        assert ema.module.weight.item() == pytest.approx(average)  # type: ignore[union-attr, operator]
 
 
 def test_the_same_seed_gives_the_same_weights_bit_for_bit(tmp_path: Path) -> None:

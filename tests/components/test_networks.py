@@ -269,6 +269,17 @@ def test_trained_networks_know_the_scenes_and_the_control_does_not() -> None:
     assert scores["random_vit"] < min(scores["shapes_vit"], scores["shapes_scorer"]), scores
 
 
+def test_the_scoring_network_is_blind_to_grain() -> None:
+    """Noise of six grey levels moves features by little of what tells scenes apart; another object moves them a lot."""
+    source = create("data", "shapes", size=300, seed=9)
+    images = torch.stack([source.item(index, 0)[0] for index in range(300)]).float() / 127.5 - 1
+    extractor = create("extractor", "shapes_scorer")
+    features = extractor(images)
+    grain = 6 / 127.5 * torch.randn(images.shape, generator=torch.Generator().manual_seed(0))
+    moved = (extractor(images + grain) - features).square().sum(1).mean()
+    assert moved < 0.05 * features.var(0).sum()
+
+
 @pytest.mark.parametrize("name", available("tokenizer"))
 def test_tokenizer_contract(name: str) -> None:
     settings = find("tokenizer", name).settings()

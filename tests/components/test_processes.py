@@ -84,6 +84,17 @@ def test_the_division_by_remaining_noise_has_a_floor() -> None:
     assert torch.allclose(loss, torch.full((5,), 1 / 0.05**2), rtol=1e-3)
 
 
+def test_the_floor_in_the_loss_leaves_the_sampler_alone() -> None:
+    process = create("process", "flow", streams=specs(), loss_min_noise=0.25)
+    clean, noise, _ = draw(process)
+    times = {name: torch.full((5,), 0.9) for name in clean}
+    off_by_one = {"image": clean["image"] + 1, "semantic": clean["semantic"] - noise["semantic"]}
+    loss = process.losses(off_by_one, clean, noise, times)["image"]
+    assert torch.allclose(loss, torch.full((5,), 1 / 0.25**2), rtol=1e-4)
+    velocity = process.velocity(off_by_one, process.noise(clean, noise, times), times)["image"]
+    assert torch.allclose(velocity, clean["image"] - noise["image"] + 1 / 0.1, atol=1e-3)
+
+
 @pytest.mark.parametrize("prediction", ["x", "v"])
 def test_no_gradient_reaches_the_stream_through_its_target(prediction: str) -> None:
     process = create("process", "flow", streams=specs(prediction=prediction))
