@@ -53,14 +53,19 @@ def _grid_problems(recipe: RecipeSettings) -> Iterator[Problem]:
         yield ("denoiser", "patch"), f"patch {patch} does not divide an image stream of {grid}x{grid} (legal: {legal})"
         return
     tokens = grid // patch
-    if recipe.encoder is not None and recipe.encoder.grid() % tokens:
+    if recipe.encoder is not None and not _match(tokens, recipe.encoder.grid()):
         features = recipe.encoder.grid()
-        legal = ", ".join(str(grid // t) for t in range(features, 0, -1) if features % t == 0 and grid % t == 0)
+        legal = ", ".join(str(p) for p in range(1, grid + 1) if grid % p == 0 and _match(grid // p, features))
         yield (
             ("denoiser", "patch"),
             f"{tokens}x{tokens} image tokens cannot match the {features}x{features} features of "
             f"'{recipe.encoder.name}' (legal patches: {legal or 'none for this image size'})",
         )
+
+
+def _match(tokens: int, features: int) -> bool:
+    """Return whether image tokens and features cover each other in whole squares."""
+    return tokens % features == 0 or features % tokens == 0
 
 
 def _score_problems(recipe: RecipeSettings) -> Iterator[Problem]:
@@ -91,7 +96,7 @@ def stream_specs(recipe: RecipeSettings) -> dict[str, StreamSpec]:
     specs = {IMAGE: _spec(recipe, IMAGE, recipe.tokenizer.channels(), grid, patch)}
     if recipe.encoder is not None and recipe.projection is not None:
         features = recipe.encoder.grid()
-        semantic_patch = features // (grid // patch)
+        semantic_patch = max(1, features // (grid // patch))
         specs[SEMANTIC] = _spec(recipe, SEMANTIC, recipe.projection.channels, features, semantic_patch)
     return specs
 

@@ -95,3 +95,17 @@ class PlaceHead(nn.Module):
         kind = (batch.object * len(HUES) + batch.hue)[:, None, None].expand(-1, patches.shape[1], 1)
         likelihood = covered * objects.gather(2, kind)[..., 0] + (1 - covered) * background[..., 0]
         return -likelihood.mean()
+
+
+class OutlineHead(nn.Module):
+    """Linear prediction, from one patch token, of how much of each of its pixels the object covers."""
+
+    def __init__(self, width: int, patch: int) -> None:
+        super().__init__()
+        self.patch = patch
+        self.linear = nn.Linear(width, patch**2)
+
+    def forward(self, patches: Tensor, batch: Batch) -> Tensor:
+        """Return the cross-entropy of patch tokens `(B, N, width)` with the coverage of their pixels."""
+        covered = F.pixel_unshuffle(batch.coverage[:, None], self.patch).flatten(2).transpose(1, 2)
+        return F.binary_cross_entropy_with_logits(self.linear(patches), covered)

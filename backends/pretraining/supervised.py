@@ -7,25 +7,30 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
-from ...components.encoders.vit import WIDTH
-from .scenes import AttributeHead, Batch, PlaceHead, batches
+from ...components.encoders.vit import PATCH, WIDTH
+from .scenes import AttributeHead, Batch, OutlineHead, PlaceHead, batches
 from .schedule import warmup_cosine
 
+OUTLINE_WEIGHT = 4.0
 LARGEST_NOISE = 0.2
 Objective = Callable[[Batch], tuple[Tensor, dict[str, float]]]
 
 
 def train_encoder(network: nn.Module, *, seed: int, steps: int, batch_size: int, log: Callable[[str], None]) -> None:
-    """Train a vision transformer in place: its class token tells the whole scene, each patch what covers it."""
-    whole, place = AttributeHead(WIDTH), PlaceHead(WIDTH)
+    """Train a vision transformer in place: its class token tells the whole scene, each patch what covers it where.
+
+    Without the outlines patch tokens told hue and object, which an image shows early anyway, and hardly any shape.
+    """
+    whole, place, outline = AttributeHead(WIDTH), PlaceHead(WIDTH), OutlineHead(WIDTH, PATCH)
 
     def objective(batch: Batch) -> tuple[Tensor, dict[str, float]]:
         tokens = network.forward_features(batch.images)  # type: ignore[operator]
         loss, scores = whole(tokens[:, 0], batch)
-        place_loss = place(tokens[:, 1:], batch)
-        return loss + place_loss, {**scores, "place": float(place_loss.detach())}
+        place_loss, outline_loss = place(tokens[:, 1:], batch), outline(tokens[:, 1:], batch)
+        scores |= {"place": float(place_loss.detach()), "outline": float(outline_loss.detach())}
+        return loss + place_loss + OUTLINE_WEIGHT * outline_loss, scores
 
-    parameters = [*network.parameters(), *whole.parameters(), *place.parameters()]
+    parameters = [p for part in (network, whole, place, outline) for p in part.parameters()]
     _train(objective, parameters, batches(seed, batch_size), lr=2e-3, steps=steps, log=log)
 
 

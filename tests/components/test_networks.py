@@ -200,6 +200,20 @@ def test_merged_tokens_are_sums() -> None:
     assert torch.allclose(fusion.join(embedded), embedded["image"] + embedded["semantic"])
 
 
+def test_a_coarser_stream_meets_the_image_where_it_lies() -> None:
+    """Each of 2x2 semantic tokens is added to its quarter of 4x4 image tokens, and reads its quarter's mean."""
+    specs = {"image": StreamSpec("image", 3, 16, 4), "semantic": StreamSpec("semantic", 5, 2, 1)}
+    fusion = create("fusion", "merged", streams=specs)
+    quarters = torch.tensor([[0, 0, 1, 1]] * 2 + [[2, 2, 3, 3]] * 2).flatten()
+    semantic = torch.arange(4.0)[None, :, None].expand(2, 4, 6)
+    joined = fusion.join({"image": torch.zeros(2, 16, 6), "semantic": semantic})
+    assert torch.equal(joined, quarters.float()[None, :, None].expand(2, 16, 6))
+    noise = torch.randn(2, 16, 6)
+    parts = fusion.split(joined + noise)
+    means = torch.stack([noise[:, quarters == i].mean(1) for i in range(4)], 1)
+    assert torch.allclose(parts["semantic"], semantic + means, atol=1e-6) and parts["image"].shape == (2, 16, 6)
+
+
 def test_half_precision_attention_keeps_its_norms_in_full() -> None:
     attention = SelfAttention(16, 2, create("attention", "sdpa"))
     with torch.autocast("cpu", torch.bfloat16):

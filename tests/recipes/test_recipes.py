@@ -119,8 +119,8 @@ def test_every_mistake_is_reported_at_once_with_its_line(tmp_path: Path) -> None
     [
         (["denoiser.patch=7"], "denoiser.patch: patch 7 does not divide an image stream of 32x32 (legal: 1, 2, 4, 8"),
         (
-            ["denoiser.patch=2"],
-            "16x16 image tokens cannot match the 4x4 features of 'shapes_vit' (legal patches: 8, 16",
+            ["data=folder", "data.root=.", "data.image_size=48"],
+            "6x6 image tokens cannot match the 4x4 features of 'shapes_vit' (legal patches: 1, 2, 3, 4, 6, 12, 24, 48)",
         ),
         (["encoder=null"], "encoder: a projection needs an encoder"),
         (["projection=null"], "projection: an encoder needs a projection"),

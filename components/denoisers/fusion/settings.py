@@ -23,11 +23,11 @@ class MergedSettings(FusionSettings):
     """Embeddings are added token by token: as many tokens as the image alone (ReDi's default)."""
 
     def problems(self, streams: Mapping[str, StreamSpec]) -> Iterator[str]:
-        """Yield every stream whose tokens do not lie on the image's."""
+        """Yield every stream whose tokens do not cover whole squares of the image's."""
         wanted = streams[IMAGE].token_grid
         for name, spec in streams.items():
-            if spec.token_grid != wanted:
+            if wanted % spec.token_grid:
                 yield (
-                    f"merged tokens need one grid, but '{name}' has {spec.token_grid}x{spec.token_grid} tokens "
-                    f"and the image {wanted}x{wanted}"
+                    f"merged tokens need grids that divide the image's, but '{name}' has "
+                    f"{spec.token_grid}x{spec.token_grid} tokens and the image {wanted}x{wanted}"
                 )
