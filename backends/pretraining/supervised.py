@@ -13,13 +13,14 @@ from .schedule import warmup_cosine
 
 OUTLINE_WEIGHT = 4.0
 LARGEST_NOISE = 0.2
+
 Objective = Callable[[Batch], tuple[Tensor, dict[str, float]]]
 
 
 def train_encoder(network: nn.Module, *, seed: int, steps: int, batch_size: int, log: Callable[[str], None]) -> None:
     """Train a vision transformer in place: its class token tells the whole scene, each patch what covers it where.
 
-    Without the outlines patch tokens told hue and object, which an image shows early anyway, and hardly any shape.
+    The outlines make patch tokens tell shapes: hue and object alone are what a label and a noisy image show already.
     """
     whole, place, outline = AttributeHead(WIDTH), PlaceHead(WIDTH), OutlineHead(WIDTH, PATCH)
 
@@ -46,7 +47,7 @@ def train_scorer(
     generator = torch.Generator().manual_seed(seed)
 
     def objective(batch: Batch) -> tuple[Tensor, dict[str, float]]:
-        loss, scores = head(network(noisy(batch.images, generator)), batch)
+        loss, scores = head(network(_noisy(batch.images, generator)), batch)
         return loss, scores
 
     _train(
@@ -54,7 +55,7 @@ def train_scorer(
     )
 
 
-def noisy(images: Tensor, generator: torch.Generator) -> Tensor:
+def _noisy(images: Tensor, generator: torch.Generator) -> Tensor:
     """Add Gaussian noise to images in [-1, 1], for each image of its own std between 0 and `LARGEST_NOISE`."""
     std = LARGEST_NOISE * torch.rand(len(images), 1, 1, 1, generator=generator)
     return (images + std * torch.randn(images.shape, generator=generator)).clamp(-1, 1)

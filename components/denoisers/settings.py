@@ -52,7 +52,7 @@ JIT_SIZES: Mapping[str, Size] = {
 }
 """B, L and H are JiT's (arXiv 2511.13720); tiny is ours, for two CPU cores.
 
-Without a bottleneck: patches of 8 x 8 pixels have 192 values, and in short runs the narrow layer only slowed it down.
+Without a bottleneck: patches of 8 x 8 pixels have 192 values, and one of 128 was slower in a short run.
 """
 
 

@@ -34,7 +34,7 @@ class SmallViTSettings(EncoderSettings):
 
 @register("encoder", "shapes_vit", builds=".vit:ShapesEncoder")
 class ShapesViTSettings(SmallViTSettings):
-    """Small vision transformer trained to name what is in a `shapes` scene (weights shipped)."""
+    """Small vision transformer trained to tell what is in a `shapes` scene, and where (weights shipped)."""
 
 
 @register("encoder", "shapes_dino", builds=".vit:ShapesEncoder")

@@ -284,7 +284,7 @@ def test_trained_networks_know_the_scenes_and_the_control_does_not() -> None:
 
 
 def test_the_scoring_network_is_blind_to_grain() -> None:
-    """Noise of six grey levels moves features by little of what tells scenes apart; another object moves them a lot."""
+    """Noise of six grey levels moves features by little of what tells scenes apart."""
     source = create("data", "shapes", size=300, seed=9)
     images = torch.stack([source.item(index, 0)[0] for index in range(300)]).float() / 127.5 - 1
     extractor = create("extractor", "shapes_scorer")

@@ -21,18 +21,17 @@ class Merged:
 
     def __init__(self, settings: MergedSettings, streams: Mapping[str, StreamSpec]) -> None:
         del settings
-        self.names = tuple(streams)
         self.grid = streams[IMAGE].token_grid
         self.grids = (self.grid,)
         self.finer = {name: self.grid // spec.token_grid for name, spec in streams.items()}
 
     def join(self, embedded: dict[str, Tensor]) -> Tensor:
         """Add the embeddings."""
-        return torch.stack([self._spread(embedded[name], self.finer[name]) for name in self.names]).sum(0)
+        return torch.stack([self._spread(embedded[name], finer) for name, finer in self.finer.items()]).sum(0)
 
     def split(self, tokens: Tensor) -> dict[str, Tensor]:
         """Give every head all tokens; streams of the image's grid share one tensor."""
-        return {name: self._gather(tokens, self.finer[name]) for name in self.names}
+        return {name: self._gather(tokens, finer) for name, finer in self.finer.items()}
 
     def _spread(self, tokens: Tensor, finer: int) -> Tensor:
         if finer == 1:
