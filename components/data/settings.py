@@ -39,6 +39,7 @@ class ShapesSettings(DataSettings):
 
     size: int = Field(20_000, ge=1, le=10_000_000, description="number of images")
     seed: int = Field(0, ge=0, description="another seed gives other scenes")
+    labels: Literal["auto", "none"] = Field("auto", description="auto: the class is the object; none: unlabelled")
 
     @property
     def side(self) -> int:
@@ -46,8 +47,8 @@ class ShapesSettings(DataSettings):
         return ShapeSize
 
     def classes(self) -> int:
-        """Five objects."""
-        return 5
+        """Five objects, 0 when unlabelled."""
+        return 5 if self.labels == "auto" else 0
 
 
 @register("data", "folder", builds=".folder:ImageFolder")

@@ -53,7 +53,7 @@ class Scenes:
 def draw_scenes(seed: int, block: int) -> Scenes:
     """Draw the `BLOCK` scenes of one block."""
     u = np.random.default_rng([seed, block]).random((BLOCK, DRAWS), dtype=np.float64).astype(np.float32)
-    radius = 0.34 + 0.28 * u[:, 2]
+    radius = 0.5 + 0.3 * u[:, 2]
     hue = (u[:, 1] * len(HUES)).astype(np.int64)
     angle, light_angle = 2 * np.pi * u[:, 5], 2 * np.pi * u[:, 14]
     strength = 0.15 + 0.25 * u[:, 15]
@@ -159,12 +159,11 @@ def render(scenes: Scenes) -> NDArray[np.uint8]:
 class Shapes:
     """The `shapes` source. Scene i of a seed is the same whatever the size of the set."""
 
-    class_names = OBJECTS
-
     def __init__(self, settings: ShapesSettings) -> None:
         self.seed = settings.seed
         self.size = settings.size
         self.num_classes = settings.classes()
+        self.class_names = OBJECTS if self.num_classes else ()
         self.image_size = settings.side
         self._blocks: dict[int, tuple[Tensor, Scenes]] = {}
 
@@ -179,13 +178,14 @@ class Shapes:
         return self._blocks[number]
 
     def item(self, index: int, seed: int) -> tuple[Tensor, int]:
-        """Return image `(3, 32, 32)` uint8 and its object; there is no augmentation, so the seed has no effect."""
+        """Return image `(3, 32, 32)` uint8 and its class; there is no augmentation, so the seed has no effect."""
         del seed
         if not 0 <= index < self.size:
             raise IndexError(index)
         images, scenes = self.block(index // BLOCK)
-        return images[index % BLOCK], int(scenes.object[index % BLOCK])
+        return images[index % BLOCK], int(scenes.object[index % BLOCK]) if self.num_classes else 0
 
     def describe(self) -> str:
         """Return what the source holds, in a line."""
-        return f"{self.size:,} rendered scenes of 32x32, {self.num_classes} classes"
+        classes = f"{self.num_classes} classes" if self.num_classes else "unlabelled"
+        return f"{self.size:,} rendered scenes of 32x32, {classes}"
