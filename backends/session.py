@@ -12,24 +12,22 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from ..components.data.source import to_unit
 from ..components.streams import SEMANTIC
 from .assembly import Assembly
 from .checkpoint import checkpoints, load_weights
 from .console import RunConsole, relative
+from .drawing import RunDrawing
 from .errors import Interrupted, UserError
 from .evaluation import Evaluator
 from .generation import ImageGenerator
 from .hardware import device_name, environment, make_fabric, resolve_precision
-from .loader import BatchPlan, fixed_batches
+from .loader import BatchPlan
 from .model import JointModel
-from .pictures import evolution_picture, grid_picture, save_picture, semantic_picture
+from .pictures import grid_picture, save_picture
 from .randomness import derived_seed
 from .run_folder import RunFolder, write_atomically, write_json
+from .screen import screen_rows
 from .training import Trainer, due, fit_projection
-
-GRID_IMAGES = 64
-SEMANTIC_IMAGES = 10
 
 
 @dataclass(frozen=True)
@@ -62,6 +60,7 @@ class Session:
         self.precision = resolve_precision(assembly.fabric, self.fabric.device.type)
         self.console = RunConsole(quiet=quiet or not self.fabric.is_global_zero)
         self.plan = self._plan()
+        self.drawing = RunDrawing(assembly, self.folder, self.fabric.device)
         assembly.space.to(self.fabric.device)
         assembly.model.to(self.fabric.device)
         extractor: Any = assembly.extractor
@@ -86,7 +85,8 @@ class Session:
             self.console.say(f"going on after step {trainer.step}")
         if not trainer.train(lambda step: self._after_step(trainer, step)):
             raise Interrupted(f"stopped after step {trainer.step}; the same command goes on from there")
-        self._draw_evolution()
+        if self.fabric.is_global_zero:
+            self.drawing.draw_evolution()
         scores = self._last_scores()
         if self.fabric.is_global_zero:
             write_json(self.folder.done, {"step": trainer.step, "scores": scores})
@@ -137,27 +137,9 @@ class Session:
             raise UserError(f"train: {error}") from None
 
     def _screen_rows(self) -> dict[str, str]:
-        a, train = self.assembly, self.assembly.train
-        parameters = sum(p.numel() for p in a.model.parameters() if p.requires_grad)
-        epochs = train.steps * train.batch_size / len(a.source)
-        precision = self.precision + (" (auto)" if a.fabric.precision == "auto" else "")
-        tokens = ", ".join(f"{name} {s.tokens} of {s.patch}x{s.patch}x{s.channels}" for name, s in a.streams.items())
-        noised = "; ".join(
-            f"{name} scale {spec.scale:g}, loss weight {a.model.weight(name):.3g}" for name, spec in a.streams.items()
-        )
-        return {
-            "device": f"{device_name(self.fabric.device)} x {self.fabric.world_size}",
-            "precision": precision,
-            "attention": a.attention,
-            "parameters": f"{parameters / 1e6:.2f} M trained",
-            "tokens": tokens,
-            "streams": noised,
-            "images": a.source.describe(),
-            "batch": f"{self.plan} (devices x micro x accumulation)",
-            "steps": f"{train.steps:,} = {epochs:.1f} epochs",
-            "seed": str(train.seed),
-            "run folder": relative(self.folder.path),
-        }
+        device = f"{device_name(self.fabric.device)} x {self.fabric.world_size}"
+        rows = screen_rows(self.assembly, self.plan, device, self.precision)
+        return {**rows, "run folder": relative(self.folder.path)}
 
     def _describe_folder(self) -> None:
         if not self.fabric.is_global_zero:
@@ -189,29 +171,10 @@ class Session:
         train, evaluate = self.assembly.train, self.assembly.evaluate
         last = step == train.steps
         if self.fabric.is_global_zero and (last or due(step, train.picture_every)):
-            self._draw(trainer.average, step)
+            self.drawing.draw(self.generator(trainer.average), trainer.average, step)
         if evaluate.samples and (last or due(step, evaluate.every)):
             return {f"score/{name}": value for name, value in self._score(trainer.average, step).items()}
         return {}
-
-    def _draw(self, model: JointModel, step: int) -> None:
-        generator = self.generator(model)
-        save_picture(
-            grid_picture(generator.images(range(GRID_IMAGES), 0)), self.folder.samples / f"step-{step:08d}.png"
-        )
-        if SEMANTIC not in self.assembly.streams:
-            return
-        count = min(SEMANTIC_IMAGES, len(self.assembly.source))
-        images, _ = next(fixed_batches(self.assembly.source, range(count), count))
-        observation = self.assembly.space.observe(images.to(self.fabric.device))
-        with torch.no_grad():
-            stream = model.clean_streams(observation)[SEMANTIC]
-        save_picture(semantic_picture(to_unit(images), stream), self.folder.semantics / f"step-{step:08d}.png")
-
-    def _draw_evolution(self) -> None:
-        picture = evolution_picture(self.folder.semantics) if self.fabric.is_global_zero else None
-        if picture:
-            save_picture(picture, self.folder.semantics / "evolution.png")
 
     def _score(self, model: JointModel, step: int) -> dict[str, float]:
         settings = self.assembly.evaluate
