@@ -142,8 +142,8 @@ def test_a_finished_run_is_reported_not_repeated(tmp_path: Path, capsys: pytest.
     assert torch.equal(first.sample(4, seed=3), again.sample(4, seed=3))
     named = recipe.run(root=tmp_path, name="other", quiet=True)
     assert named.folder.name == "other"
-    changed = load("pixel_jit", [*QUICK_JOINT[:-1], "train.lr=0.5"])
-    with pytest.raises(UserError, match=r"belongs to a run of another recipe \(train.lr: 0.002 -> 0.5\)"):
+    changed = load("pixel_jit", [*QUICK_JOINT[:-1], "train.seed=5"])
+    with pytest.raises(UserError, match=r"belongs to a run of another recipe \(train.seed: 0 -> 5\)"):
         changed.run(root=tmp_path, name="other", quiet=True)
 
 

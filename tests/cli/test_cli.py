@@ -94,8 +94,8 @@ def test_the_whole_journey(cli: Cli, tmp_path: Path) -> None:
     assert drawn.returncode == 0 and (tmp_path / drawn.stdout.strip()).is_file()
     again = cli("run", "pixel_coredi", *QUICK_JOINT, "--name", "first")
     assert again.returncode == 0 and "done already" in again.stdout
-    other = cli("run", "pixel_coredi", *QUICK_JOINT, "train.lr=0.1", "--name", "first")
-    assert other.returncode == 2 and "train.lr: 0.002 -> 0.1" in other.stderr
+    other = cli("run", "pixel_coredi", *QUICK_JOINT, "train.seed=5", "--name", "first")
+    assert other.returncode == 2 and "train.seed: 0 -> 5" in other.stderr
 
 
 def test_ctrl_c_keeps_a_checkpoint_and_says_how_to_go_on(cli: Cli, tmp_path: Path) -> None:
