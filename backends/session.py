@@ -85,10 +85,9 @@ class Session:
             self.console.say(f"going on after step {trainer.step}")
         if not trainer.train(lambda step: self._after_step(trainer, step)):
             raise Interrupted(f"stopped after step {trainer.step}; the same command goes on from there")
-        if self.fabric.is_global_zero:
-            self.drawing.draw_evolution()
         scores = self._last_scores()
         if self.fabric.is_global_zero:
+            self.drawing.draw_evolution()
             write_json(self.folder.done, {"step": trainer.step, "scores": scores})
         self._last_words(scores)
         result = self._result()
