@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from .errors import UserError
+
+LOCK = ".lock"
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -77,6 +84,30 @@ class RunFolder:
         recipe: dict[str, Any] = json.loads(self.resolved.read_text(encoding="utf-8"))["recipe"]
         return recipe
 
+    @contextmanager
+    def occupied(self, recipe: dict[str, Any]) -> Iterator[None]:
+        """Keep every other process from training in this folder.
+
+        The lock goes with the process that holds it, however that ends.
+
+        Raises:
+            UserError: another process trains here, or the folder was taken by a run of another recipe meanwhile.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.path / LOCK)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise UserError(
+                f"{self.path}: another process is training this run; wait for it, or train another with --name"
+            ) from None
+        try:
+            if self.resolved.is_file():
+                _refuse_other_run(self, recipe)
+            yield
+        finally:
+            lock.release()
+
 
 def claim_folder(root: Path, recipe_name: str, recipe: dict[str, Any], name: str | None) -> RunFolder:
     """Return the folder of this very recipe: the one it has already, or a new path (not created yet).
@@ -91,23 +122,24 @@ def claim_folder(root: Path, recipe_name: str, recipe: dict[str, Any], name: str
         if not re.fullmatch(r"[\w-][\w.-]*", name):
             raise UserError(f"--name: '{name}' is not a folder name (letters, digits, '.', '_' and '-')")
         folder = RunFolder(family / name)
-        if folder.path.exists():
+        if folder.path.exists() and not _is_unused(folder.path):
             _refuse_other_run(folder, recipe)
         return folder
     for path in sorted(family.glob("*"), reverse=True):
         folder = RunFolder(path)
         if folder.resolved.is_file() and folder.recipe() == recipe:
             return folder
-    return RunFolder(_new_path(family))
+    return RunFolder(family / _new_name(recipe))
 
 
-def _new_path(family: Path) -> Path:
-    stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
-    path, count = family / stamp, 1
-    while path.exists():
-        count += 1
-        path = family / f"{stamp}_{count}"
-    return path
+def _is_unused(path: Path) -> bool:
+    return path.is_dir() and all(entry.name == LOCK for entry in path.iterdir())
+
+
+def _new_name(recipe: dict[str, Any]) -> str:
+    """Return the time and a digest of the recipe: runs that start in the same second are told apart by it."""
+    digest = hashlib.blake2b(json.dumps(recipe, sort_keys=True).encode(), digest_size=3).hexdigest()
+    return f"{time.strftime('%Y-%m-%d_%H-%M-%S')}_{digest}"
 
 
 def _refuse_other_run(folder: RunFolder, recipe: dict[str, Any]) -> None:

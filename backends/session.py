@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,13 +74,37 @@ class Session:
 
         Raises:
             Interrupted: the run was asked to stop; a checkpoint is kept.
+            UserError: another process is training in the folder.
         """
         self.fit()
         self.screen()
         if self.folder.done.exists():
             self.console.say(f"this run is done already: {relative(self.folder.path)} (train another with --name)")
             return self._result()
-        self._describe_folder()
+        with self._alone_in_folder():
+            scores = self._train()
+        self._last_words(scores)
+        result = self._result()
+        self._leave()
+        return result
+
+    @contextmanager
+    def _alone_in_folder(self) -> Iterator[None]:
+        """Hold the folder's lock in the first process; all processes fail together if it is not free."""
+        with ExitStack() as stack:
+            problem = None
+            if self.fabric.is_global_zero:
+                try:
+                    stack.enter_context(self.folder.occupied(self.assembly.recipe))
+                    self._describe_folder()
+                except UserError as error:
+                    problem = str(error)
+            problem = self.fabric.broadcast(problem)
+            if problem is not None:
+                raise UserError(problem)
+            yield
+
+    def _train(self) -> dict[str, float]:
         trainer = Trainer(self.fabric, self.assembly, self.folder, self.plan, self.console)
         if trainer.step:
             self.console.say(f"going on after step {trainer.step}")
@@ -89,10 +114,7 @@ class Session:
         if self.fabric.is_global_zero:
             self.drawing.draw_evolution()
             write_json(self.folder.done, {"step": trainer.step, "scores": scores})
-        self._last_words(scores)
-        result = self._result()
-        self._leave()
-        return result
+        return scores
 
     def _leave(self) -> None:
         """Leave the other processes in order: some back ends abort when one of them just ends."""
@@ -141,8 +163,6 @@ class Session:
         return {**rows, "run folder": relative(self.folder.path)}
 
     def _describe_folder(self) -> None:
-        if not self.fabric.is_global_zero:
-            return
         if self.folder.resolved.exists():
             return
         resolved = {

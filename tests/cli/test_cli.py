@@ -98,18 +98,25 @@ def test_the_whole_journey(cli: Cli, tmp_path: Path) -> None:
     assert other.returncode == 2 and "train.seed: 0 -> 5" in other.stderr
 
 
-def test_ctrl_c_keeps_a_checkpoint_and_says_how_to_go_on(cli: Cli, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "latsem.cli", "run", "pixel_jit", *QUICK_JOINT[:-1], "train.steps=100000"]
+def test_a_run_has_one_process_and_ctrl_c_keeps_a_checkpoint(cli: Cli, tmp_path: Path) -> None:
+    arguments = ["run", "pixel_jit", *QUICK_JOINT[:-1], "train.steps=100000"]
     with subprocess.Popen(
-        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ}
+        [sys.executable, "-m", "latsem.cli", *arguments],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ},
     ) as process:
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline and not any(
             path.stat().st_size for path in tmp_path.glob("runs/*/*/metrics.jsonl")
         ):
             time.sleep(0.2)
+        second = cli(*arguments)
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=60)
+    assert second.returncode == 2 and "another process is training this run" in second.stderr
     assert process.returncode == 130
     assert "the same command goes on from there" in errors and "Traceback" not in errors
     step = int(errors.split("stopped after step ")[1].split(";")[0])
