@@ -86,7 +86,7 @@ def test_the_whole_journey(cli: Cli, tmp_path: Path) -> None:
     folder = tmp_path / "runs" / "pixel_coredi" / "first"
     assert "frechet" in done.stdout and "latsem sample runs/pixel_coredi/first" in done.stdout
     recorded = json.loads((folder / "resolved.json").read_text())
-    assert recorded["recipe"]["train"]["steps"] == 4 and recorded["streams"]["semantic"]["channels"] == 8
+    assert recorded["recipe"]["train"]["steps"] == 4 and recorded["streams"]["semantic"]["channels"] == 16
     assert "# override: train.steps=4" in (folder / "recipe.yaml").read_text()
     assert json.loads((folder / "environment.json").read_text())["versions"]["torch"]
     assert list((folder / "tensorboard").glob("events.*"))
