@@ -39,6 +39,7 @@ class ShapesSettings(DataSettings):
 
     size: int = Field(20_000, ge=1, le=10_000_000, description="number of images")
     seed: int = Field(0, ge=0, description="another seed gives other scenes")
+    rotation: float = Field(15.0, ge=0, le=180, description="largest turn of an object from upright, degrees")
     labels: Literal["auto", "none"] = Field("auto", description="auto: the class is the object; none: unlabelled")
 
     @property

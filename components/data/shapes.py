@@ -22,6 +22,9 @@ BLOCK = 500
 
 DRAWS = 16
 
+UPRIGHT = np.pi
+"""Angle at which triangles and stars point up and squares stand on a side."""
+
 
 @dataclass(frozen=True)
 class Scenes:
@@ -50,12 +53,13 @@ class Scenes:
     light: Array
 
 
-def draw_scenes(seed: int, block: int) -> Scenes:
-    """Draw the `BLOCK` scenes of one block."""
+def draw_scenes(seed: int, block: int, rotation: float = 180.0) -> Scenes:
+    """Draw the `BLOCK` scenes of one block, turned by at most `rotation` degrees from upright, either way."""
     u = np.random.default_rng([seed, block]).random((BLOCK, DRAWS), dtype=np.float64).astype(np.float32)
     radius = 0.5 + 0.3 * u[:, 2]
     hue = (u[:, 1] * len(HUES)).astype(np.int64)
-    angle, light_angle = 2 * np.pi * u[:, 5], 2 * np.pi * u[:, 14]
+    largest_turn = np.pi * rotation / 180
+    angle, light_angle = UPRIGHT - largest_turn + 2 * largest_turn * u[:, 5], 2 * np.pi * u[:, 14]
     strength = 0.15 + 0.25 * u[:, 15]
     return Scenes(
         object=(u[:, 0] * len(OBJECTS)).astype(np.int64),
@@ -162,6 +166,7 @@ class Shapes:
     def __init__(self, settings: ShapesSettings) -> None:
         self.seed = settings.seed
         self.size = settings.size
+        self.rotation = settings.rotation
         self.num_classes = settings.classes()
         self.class_names = OBJECTS if self.num_classes else ()
         self.image_size = settings.side
@@ -173,7 +178,7 @@ class Shapes:
     def block(self, number: int) -> tuple[Tensor, Scenes]:
         """Return images `(BLOCK, 3, 32, 32)` and scenes of one block; each is rendered once a process."""
         if number not in self._blocks:
-            scenes = draw_scenes(self.seed, number)
+            scenes = draw_scenes(self.seed, number, self.rotation)
             self._blocks[number] = (torch.from_numpy(render(scenes)), scenes)
         return self._blocks[number]
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +62,22 @@ def test_shapes_classes_are_balanced_and_objects_visible() -> None:
     assert counts.min() > 0.7 * BLOCK / len(OBJECTS)
     area = coverage(scenes).mean((1, 2))
     assert area.min() > 0.05 and area.max() < 0.45
+
+
+def test_shapes_turn_no_further_than_asked_and_nothing_else_changes() -> None:
+    free, held = draw_scenes(0, 0), draw_scenes(0, 0, rotation=15)
+    assert np.abs(np.rad2deg(held.angle) - 180).max() == pytest.approx(15, abs=0.2)
+    assert np.rad2deg(free.angle).min() < 5 and np.rad2deg(free.angle).max() > 355
+    others = [name for name in vars(free) if name != "angle"]
+    assert all(np.array_equal(getattr(free, name), getattr(held, name)) for name in others)
+
+
+def test_upright_shapes_are_mirror_images_of_themselves_and_point_up() -> None:
+    scenes = replace(draw_scenes(0, 0, rotation=0), centre=np.zeros((BLOCK, 2), np.float32))
+    covered = coverage(scenes)
+    assert np.allclose(covered, covered[:, :, ::-1], atol=1e-3)
+    triangles = covered[scenes.object == OBJECTS.index("triangle")]
+    assert (triangles[:, 16:].sum((1, 2)) > triangles[:, :16].sum((1, 2))).all()
 
 
 def test_shapes_edges_are_soft_and_areas_right() -> None:
