@@ -32,6 +32,11 @@ def write_json(path: Path, value: Any) -> None:
     write_atomically(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
+def short_digest(value: Any) -> str:
+    """Return six hex digits that tell JSON values apart in names of files and folders."""
+    return hashlib.blake2b(json.dumps(value, sort_keys=True).encode(), digest_size=3).hexdigest()
+
+
 class RunFolder:
     """Paths of one run folder."""
 
@@ -138,8 +143,7 @@ def _is_unused(path: Path) -> bool:
 
 def _new_name(recipe: dict[str, Any]) -> str:
     """Return the time and a digest of the recipe: runs that start in the same second are told apart by it."""
-    digest = hashlib.blake2b(json.dumps(recipe, sort_keys=True).encode(), digest_size=3).hexdigest()
-    return f"{time.strftime('%Y-%m-%d_%H-%M-%S')}_{digest}"
+    return f"{time.strftime('%Y-%m-%d_%H-%M-%S')}_{short_digest(recipe)}"
 
 
 def _refuse_other_run(folder: RunFolder, recipe: dict[str, Any]) -> None:

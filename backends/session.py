@@ -25,8 +25,7 @@ from .hardware import device_name, environment, make_fabric, resolve_precision
 from .loader import BatchPlan
 from .model import JointModel
 from .pictures import grid_picture, save_picture
-from .randomness import derived_seed
-from .run_folder import RunFolder, write_atomically, write_json
+from .run_folder import RunFolder, short_digest, write_atomically, write_json
 from .screen import screen_rows
 from .training import Trainer, due, fit_projection
 
@@ -259,5 +258,5 @@ def _chunks(indices: range, size: int) -> Iterator[range]:
 
 def _sample_name(step: int, count: int, seed: int, label: int | None, recipe: dict[str, Any]) -> str:
     """Return a file name that differs whenever the images do."""
-    how = derived_seed(json.dumps([recipe["guidance"], recipe["sampler"], label]))
-    return f"sample-{step:08d}-n{count}-seed{seed}-{how % 16**6:06x}.png"
+    how = short_digest([recipe["guidance"], recipe["sampler"], label])
+    return f"sample-{step:08d}-n{count}-seed{seed}-{how}.png"
