@@ -17,7 +17,18 @@ Times = dict[str, "Tensor"]
 IMAGE = "image"
 SEMANTIC = "semantic"
 
-Prediction = Literal["x", "v"]
+Prediction = Literal["x", "v", "eps"]
+PathKind = Literal["flow", "diffusion"]
+
+
+def variance_of(name: str) -> str:
+    """Return the key under which a stream's learned variance goes: its output, its loss, its log."""
+    return f"{name}/variance"
+
+
+def stream_of(key: str) -> str:
+    """Return the stream that a key is about, its variance or itself."""
+    return key.partition("/")[0]
 
 
 @dataclass(frozen=True)
@@ -29,13 +40,15 @@ class StreamSpec:
         channels: channels of the stream's tensor.
         grid: side of the (square) stream in elements: pixels, latents or feature positions.
         patch: side of the square of elements that makes one token.
-        prediction: what the network outputs for it, the clean stream `x` or the velocity `v`.
+        prediction: what the network outputs for it, the clean stream `x`, the velocity `v` or the noise `eps`.
         weight: factor of its loss.
         scale: factor applied to the stream before noise is added. Scaling by s is the same as
             shifting the time t to s*t / (1 + (s-1)*t).
         lead: how far its time runs ahead of the common clock, in clock units (SFD, arXiv 2512.04926).
         own_time: draw its training time independently of the other streams.
         stop_gradient: whether its target is detached from whatever produced it (CoReDi).
+        learned_variance: whether the network also says, in as many channels again, where between its bounds the
+            log-variance of a denoising step lies (arXiv 2102.09672).
     """
 
     name: str
@@ -48,6 +61,12 @@ class StreamSpec:
     lead: float = 0.0
     own_time: bool = False
     stop_gradient: bool = True
+    learned_variance: bool = False
+
+    @property
+    def outputs(self) -> int:
+        """Channels that the network outputs for it."""
+        return self.channels * (2 if self.learned_variance else 1)
 
     @property
     def token_grid(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from pathlib import Path
 
@@ -38,6 +39,7 @@ class ImageFolder:
         self.found = len(found)
         self.unreadable: list[Path] = []
         self.paths = [path for path in found if self._has_header(path)]
+        self.variants = 2 if settings.flip else 1
         self._check_losses()
 
     def __len__(self) -> int:
@@ -57,6 +59,20 @@ class ImageFolder:
             image = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
             return image, self.class_names.index(path.parts[0]) if self.class_names else 0
         raise UnreadableImages(f"no readable image left below {self.root}")
+
+    def key(self, index: int) -> str:
+        """Return a file's path below the root."""
+        return self.paths[index].as_posix()
+
+    def fingerprint(self) -> str:
+        """Return a digest of every file's path and size, and of how images are prepared.
+
+        A file replaced by another of the same name and size goes unnoticed: reading them all would take too long.
+        """
+        digest = hashlib.blake2b(f"{self.image_size} {self.settings.flip} {self.class_names}".encode(), digest_size=16)
+        for path in self.paths:
+            digest.update(f"{path.as_posix()} {(self.root / path).stat().st_size}\n".encode())
+        return digest.hexdigest()
 
     def describe(self) -> str:
         """Return how many images and classes were found, and what was left out."""

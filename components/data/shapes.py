@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -170,6 +171,7 @@ class Shapes:
         self.num_classes = settings.classes()
         self.class_names = OBJECTS if self.num_classes else ()
         self.image_size = settings.side
+        self.variants = 1
         self._blocks: dict[int, tuple[Tensor, Scenes]] = {}
 
     def __len__(self) -> int:
@@ -189,6 +191,16 @@ class Shapes:
             raise IndexError(index)
         images, scenes = self.block(index // BLOCK)
         return images[index % BLOCK], int(scenes.object[index % BLOCK]) if self.num_classes else 0
+
+    def key(self, index: int) -> str:
+        """Return seed and number of a scene."""
+        return f"{self.seed}/{index}"
+
+    def fingerprint(self) -> str:
+        """Return a digest of the settings and of the first scenes as they are rendered."""
+        pixels, _ = self.block(0)
+        settings = f"{self.seed} {self.size} {self.rotation} {self.num_classes}"
+        return hashlib.blake2b(settings.encode() + pixels.numpy().tobytes(), digest_size=16).hexdigest()
 
     def describe(self) -> str:
         """Return what the source holds, in a line."""

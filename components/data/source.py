@@ -15,11 +15,13 @@ class Source(Protocol):
         num_classes: number of classes, 0 for unlabelled images.
         image_size: side of the square images, pixels.
         class_names: a name for each class.
+        variants: how many versions of an image augmentation makes; the seed chooses number `seed % variants`.
     """
 
     num_classes: int
     image_size: int
     class_names: tuple[str, ...]
+    variants: int
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -29,16 +31,14 @@ class Source(Protocol):
         """Return image `(3, H, W)` uint8 and label; the same index and (augmentation) seed give the same pixels."""
         ...
 
+    def key(self, index: int) -> str:
+        """Return a name by which an image is known, whatever else is in the set."""
+        ...
+
+    def fingerprint(self) -> str:
+        """Return a digest that changes when the images, their order or their preparation do."""
+        ...
+
     def describe(self) -> str:
         """Return one line for the start-up screen: what was found."""
         ...
-
-
-def to_unit(image: Tensor) -> Tensor:
-    """Map uint8 pixels to float in [-1, 1]."""
-    return image.float().div_(127.5).sub_(1.0)
-
-
-def to_pixels(image: Tensor) -> Tensor:
-    """Map floats in [-1, 1] to uint8 pixels, rounding to the nearest and clipping what lies outside."""
-    return image.float().add(1.0).mul_(127.5).round_().clamp_(0, 255).byte()

@@ -1,1 +1,1 @@
-"""Guidance: wraps the denoiser's velocity; neither denoiser nor sampler knows it."""
+"""Guidance: wraps the denoiser; neither denoiser nor sampler knows it."""

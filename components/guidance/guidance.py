@@ -6,13 +6,13 @@ from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
-from ..velocity import ConditionalVelocity, Velocity
+from ..predictor import ConditionalPredictor, Predictor
 
 
 @runtime_checkable
 class Guidance(Protocol):
-    """Turns a conditional velocity into the one that is sampled."""
+    """Turns a conditional prediction into the one that is sampled."""
 
-    def __call__(self, model: ConditionalVelocity, labels: Tensor) -> Velocity:
-        """Return the guided velocity for labels `(B,)`."""
+    def __call__(self, model: ConditionalPredictor, labels: Tensor) -> Predictor:
+        """Return the guided prediction for labels `(B,)`."""
         ...

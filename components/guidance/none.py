@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from ..predictor import ConditionalPredictor, Instants, Predictor
 from ..streams import Streams
-from ..velocity import ConditionalVelocity, Instants, Velocity
 from .settings import NoGuidanceSettings
 
 
 class NoGuidance:
-    """The conditional velocity itself, one call of the model a step."""
+    """The conditional prediction itself, one call of the model a step."""
 
     def __init__(self, settings: NoGuidanceSettings, null_label: int) -> None:
         del settings, null_label
 
-    def __call__(self, model: ConditionalVelocity, labels: Tensor) -> Velocity:
+    def __call__(self, model: ConditionalPredictor, labels: Tensor) -> Predictor:
         """Bind the labels."""
 
-        def velocity(streams: Streams, instants: Instants) -> Streams:
+        def predict(streams: Streams, instants: Instants) -> Streams:
             return model(streams, instants, labels)
 
-        return velocity
+        return predict

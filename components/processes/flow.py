@@ -12,35 +12,25 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from ..paths import FlowPath
+from ..precision import full
 from ..streams import Streams, StreamSpec, Times
+from .process import Process, column
 from .settings import FlowSettings
 
 
-class Flow:
-    """The `flow` process. All tensors are `(B, C, H, W)` by stream name, times `(B,)`."""
+class Flow(Process):
+    """The `flow` process."""
 
     def __init__(self, settings: FlowSettings, streams: Mapping[str, StreamSpec]) -> None:
+        super().__init__(streams)
         self.settings = settings
-        self.streams = dict(streams)
-        self.max_lead = max(spec.lead for spec in streams.values())
+        self._path = FlowPath({name: spec.lead for name, spec in streams.items()})
 
-    def clock(self, instant: Tensor) -> Times:
-        """Return each stream's time at an instant of the common clock in [0, 1].
-
-        A stream with lead L reaches data early by L and one without starts late, over a path of 1 + max lead
-        (SFD, arXiv 2512.04926). Without leads every stream's time is the clock itself.
-        """
-        now = instant * (1 + self.max_lead)
-        return {
-            name: instant if self.max_lead == 0 else (now - (self.max_lead - spec.lead)).clamp(0, 1)
-            for name, spec in self.streams.items()
-        }
-
-    def sample_times(self, batch: int, generator: torch.Generator) -> Times:
-        """Draw training times `(batch,)` for every stream: one draw for all, and one for each with `own_time`."""
-        shared = self.clock(self._draw(batch, generator))
-        own = {name: self._draw(batch, generator) for name, spec in self.streams.items() if spec.own_time}
-        return shared | own
+    @property
+    def path(self) -> FlowPath:
+        """Straight lines, each stream in its own time."""
+        return self._path
 
     def _draw(self, batch: int, generator: torch.Generator) -> Tensor:
         time = self.settings.time
@@ -49,31 +39,9 @@ class Flow:
         normal = torch.randn(batch, generator=generator, device=generator.device)
         return torch.sigmoid(normal * time.std + time.mean)
 
-    def sample_noise(self, batch: int, generator: torch.Generator) -> Streams:
-        """Draw independent standard normal noise for every stream."""
-        return {
-            name: torch.randn(batch, *spec.shape, generator=generator, device=generator.device)
-            for name, spec in self.streams.items()
-        }
-
-    def scaled(self, streams: Streams) -> Streams:
-        """Bring clean streams to the scale at which they are noised."""
-        return {name: self.streams[name].scale * stream for name, stream in streams.items()}
-
-    def unscaled(self, streams: Streams) -> Streams:
-        """Undo `scaled`."""
-        return {name: stream / self.streams[name].scale for name, stream in streams.items()}
-
-    def scaled_predictions(self, outputs: Streams) -> Streams:
-        """Bring the network's predictions of clean streams to their scale; velocities are what they are."""
-        return {
-            name: output * self.streams[name].scale if self.streams[name].prediction == "x" else output
-            for name, output in outputs.items()
-        }
-
     def noise(self, clean: Streams, noise: Streams, times: Times) -> Streams:
         """Return `x_t = t x + (1-t) eps` for scaled clean streams. Gradient flows to the clean streams."""
-        return {name: torch.lerp(noise[name], stream.float(), _column(times[name])) for name, stream in clean.items()}
+        return {name: torch.lerp(noise[name], full(stream), column(times[name])) for name, stream in clean.items()}
 
     def targets(self, clean: Streams, noise: Streams) -> Streams:
         """Return what the network should output, detached where the stream stops gradients."""
@@ -82,12 +50,12 @@ class Flow:
             for name, stream in clean.items()
         }
 
-    def velocity(self, predicted: Streams, noisy: Streams, times: Times) -> Streams:
+    def predictions(self, predicted: Streams, noisy: Streams, times: Times) -> Streams:
         """Turn what the network predicts into velocities."""
         return {
-            name: output.float()
+            name: full(output)
             if self.streams[name].prediction == "v"
-            else (output.float() - noisy[name]) / _remaining(times[name], self.settings.min_noise)
+            else (full(output) - noisy[name]) / _remaining(times[name], self.settings.min_noise)
             for name, output in predicted.items()
         }
 
@@ -102,19 +70,15 @@ class Flow:
         floor = self.settings.loss_min_noise or self.settings.min_noise
         losses = {}
         for name, output in predicted.items():
-            error = output.float() - targets[name]
+            error = full(output) - targets[name]
             if self.streams[name].prediction == "x":
                 error = error / _remaining(times[name], floor)
             losses[name] = error.square().flatten(1).mean(1)
         return losses
 
     def _stopped(self, name: str, stream: Tensor) -> Tensor:
-        return stream.detach().float() if self.streams[name].stop_gradient else stream.float()
+        return full(stream.detach() if self.streams[name].stop_gradient else stream)
 
 
 def _remaining(time: Tensor, floor: float) -> Tensor:
-    return _column((1 - time).clamp_min(floor))
-
-
-def _column(time: Tensor) -> Tensor:
-    return time[:, None, None, None]
+    return column((1 - time).clamp_min(floor))

@@ -1,1 +1,1 @@
-"""Samplers: noise to streams along a velocity."""
+"""Samplers: noise to streams, along a velocity or down a chain of denoising steps."""

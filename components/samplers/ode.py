@@ -4,27 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from ..paths import FlowPath
+from ..predictor import Instants, Predictor, Progress
 from ..streams import Streams
-from ..velocity import Clock, Instants, Progress, Velocity
-from .settings import SamplerSettings
+from .settings import StepSettings
 
 
 def advance(streams: Streams, slope: Streams, now: Instants, then: Instants) -> Streams:
-    """Return every stream after a straight step from one time to another."""
-    return {name: stream + (then[name] - now[name]) * slope[name] for name, stream in streams.items()}
+    """Return every stream after a straight step from one time to another; one that stands still needs no slope."""
+    return {
+        name: stream if then[name] == now[name] else stream + (then[name] - now[name]) * slope[name]
+        for name, stream in streams.items()
+    }
 
 
 class Euler:
     """x(t+h) = x + h v(x, t), in equal steps of the clock."""
 
-    def __init__(self, settings: SamplerSettings) -> None:
-        self.steps = settings.steps
+    def __init__(self, settings: StepSettings, path: FlowPath) -> None:
+        self.steps, self.path = settings.steps, path
 
     def sample(
         self,
-        velocity: Velocity,
+        predict: Predictor,
         noise: Streams,
-        clock: Clock,
         fresh_noise: Callable[[], Streams],
         progress: Progress | None = None,
     ) -> Streams:
@@ -32,25 +35,25 @@ class Euler:
         del fresh_noise
         streams = noise
         for step in range(self.steps):
-            now, then = clock(step / self.steps), clock((step + 1) / self.steps)
-            streams = advance(streams, self.slope(velocity, streams, now, then, last=step + 1 == self.steps), now, then)
+            now, then = self.path.clock(step / self.steps), self.path.clock((step + 1) / self.steps)
+            streams = advance(streams, self.slope(predict, streams, now, then, last=step + 1 == self.steps), now, then)
             if progress:
                 progress(step + 1, self.steps)
         return streams
 
-    def slope(self, velocity: Velocity, streams: Streams, now: Instants, then: Instants, *, last: bool) -> Streams:
+    def slope(self, predict: Predictor, streams: Streams, now: Instants, then: Instants, *, last: bool) -> Streams:
         """Return the slope of a step."""
         del then, last
-        return velocity(streams, now)
+        return predict(streams, now)
 
 
 class Heun(Euler):
     """x(t+h) = x + h/2 (v(x, t) + v(x + h v(x, t), t+h)); the last step is Euler's, as v is not used at t = 1."""
 
-    def slope(self, velocity: Velocity, streams: Streams, now: Instants, then: Instants, *, last: bool) -> Streams:
+    def slope(self, predict: Predictor, streams: Streams, now: Instants, then: Instants, *, last: bool) -> Streams:
         """Return the mean of the slopes at both ends of a step."""
-        here = velocity(streams, now)
+        here = predict(streams, now)
         if last:
             return here
-        there = velocity(advance(streams, here, now, then), then)
+        there = predict(advance(streams, here, now, then), then)
         return {name: (here[name] + there[name]) / 2 for name in streams}

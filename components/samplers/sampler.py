@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
+from ..predictor import Predictor, Progress
 from ..streams import Streams
-from ..velocity import Clock, Progress, Velocity
 
 
 @runtime_checkable
 class Sampler(Protocol):
-    """Carries streams from noise (clock 0) to data (clock 1)."""
+    """Carries streams from noise to data along the path that it was built for."""
 
     def sample(
         self,
-        velocity: Velocity,
+        predict: Predictor,
         noise: Streams,
-        clock: Clock,
         fresh_noise: Callable[[], Streams],
         progress: Progress | None = None,
     ) -> Streams:

@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 
 from latsem.components.data.shapes import BLOCK, OBJECTS, coverage, draw_scenes
-from latsem.components.data.source import Source, to_pixels, to_unit
+from latsem.components.data.source import Source
+from latsem.components.images import to_pixels, to_unit
 from latsem.components.registry import available, create
 
 

@@ -54,7 +54,7 @@ def test_perfect_predictions_have_no_loss_and_the_true_velocity() -> None:
     noisy = process.noise(clean, noise, times)
     perfect = {"image": clean["image"], "semantic": clean["semantic"] - noise["semantic"]}
     assert all(float(loss.max()) < 1e-10 for loss in process.losses(perfect, clean, noise, times).values())
-    velocity = process.velocity(perfect, noisy, times)
+    velocity = process.predictions(perfect, noisy, times)
     for name in clean:
         assert torch.allclose(velocity[name], clean[name] - noise[name], atol=1e-4)
 
@@ -67,7 +67,7 @@ def test_x_and_v_predictions_agree() -> None:
     times = {name: t * 0.9 for name, t in times.items()}
     noisy = x_process.noise(clean, noise, times)
     guess = {name: stream + 0.3 * torch.randn_like(stream) for name, stream in clean.items()}
-    as_velocity = {"image": guess["image"], "semantic": x_process.velocity(guess, noisy, times)["semantic"]}
+    as_velocity = {"image": guess["image"], "semantic": x_process.predictions(guess, noisy, times)["semantic"]}
     x_loss, v_loss = (
         process.losses(prediction, clean, noise, times)["semantic"]
         for process, prediction in ((x_process, guess), (v_process, as_velocity))
@@ -91,7 +91,7 @@ def test_the_floor_in_the_loss_leaves_the_sampler_alone() -> None:
     off_by_one = {"image": clean["image"] + 1, "semantic": clean["semantic"] - noise["semantic"]}
     loss = process.losses(off_by_one, clean, noise, times)["image"]
     assert torch.allclose(loss, torch.full((5,), 1 / 0.25**2), rtol=1e-4)
-    velocity = process.velocity(off_by_one, process.noise(clean, noise, times), times)["image"]
+    velocity = process.predictions(off_by_one, process.noise(clean, noise, times), times)["image"]
     assert torch.allclose(velocity, clean["image"] - noise["image"] + 1 / 0.1, atol=1e-3)
 
 
@@ -137,7 +137,7 @@ def test_streams_share_a_time_unless_they_have_their_own() -> None:
 
 def test_a_stream_with_a_lead_arrives_first() -> None:
     process = create("process", "flow", streams=specs(lead=0.25))
-    start, middle, end = (process.clock(torch.tensor(instant)) for instant in (0.0, 0.8, 1.0))
+    start, middle, end = (process.path.clock(instant) for instant in (0.0, 0.8, 1.0))
     assert float(start["image"]) == float(start["semantic"]) == 0
     assert float(middle["semantic"]) == 1 and float(middle["image"]) == pytest.approx(0.75)
     assert float(end["image"]) == float(end["semantic"]) == 1

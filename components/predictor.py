@@ -11,14 +11,14 @@ from .streams import Streams
 Instants = Mapping[str, float]
 """Stream name -> its time, the same for the whole batch."""
 
-Velocity = Callable[[Streams, Instants], Streams]
-"""Noisy streams at their times -> velocities."""
+Predictor = Callable[[Streams, Instants], Streams]
+"""Noisy streams at their times -> what a sampler follows: velocities of a flow, noises of a diffusion.
 
-ConditionalVelocity = Callable[[Streams, Instants, Tensor], Streams]
+A diffusion with learned variance adds an entry `variance_of(name)` a stream.
+"""
+
+ConditionalPredictor = Callable[[Streams, Instants, Tensor], Streams]
 """The same for labels `(B,)`; the label `num_classes` means unconditional."""
-
-Clock = Callable[[float], Instants]
-"""An instant in [0, 1] of the common clock -> each stream's own time."""
 
 Progress = Callable[[int, int], None]
 """Called with steps done and steps in all."""

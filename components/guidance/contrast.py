@@ -1,0 +1,101 @@
+"""Guidance by contrast: away from what the model says when it knows less.
+
+With `m` the full prediction and `m_k` the one without the label (k = label) or without the semantic stream
+(k = semantics), it is `m + sum_k (w_k - 1) (m - m_k)`. One term with the label is classifier-free guidance (arXiv
+2207.12598), one with the semantics is ReDi's representation guidance (arXiv 2504.16064, section 3.5): both papers write
+`m_k + w_k (m - m_k)`, which is the same. The sum of both is our choice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..predictor import ConditionalPredictor, Instants, Predictor
+from ..streams import IMAGE, SEMANTIC, Streams
+from .settings import CFGSettings, Contrast, JointGuidanceSettings, RepresentationSettings
+
+Blind = Callable[[Streams, Tensor], tuple[Streams, Tensor]]
+"""What a branch is shown instead of the streams and labels."""
+
+
+@dataclass(frozen=True)
+class Term:
+    """One contrast: its settings, and what its branch does not see."""
+
+    settings: Contrast
+    blind: Blind
+
+    def acts(self, instants: Instants) -> bool:
+        """Return whether the term has a part at these times."""
+        start, end = self.settings.interval
+        return self.settings.scale != 1 and start <= instants[IMAGE] <= end
+
+
+class ContrastGuidance:
+    """Sum of contrast terms on the streams that each of them names; the other streams keep the full prediction.
+
+    All branches run as one batch. Outside its interval, and at scale 1, a branch does not run.
+    """
+
+    def __init__(self, terms: Sequence[Term]) -> None:
+        self.terms = tuple(terms)
+
+    def __call__(self, model: ConditionalPredictor, labels: Tensor) -> Predictor:
+        """Return the guided prediction for labels `(B,)`."""
+
+        def predict(streams: Streams, instants: Instants) -> Streams:
+            active = [term for term in self.terms if term.acts(instants)]
+            if not active:
+                return model(streams, instants, labels)
+            shown = [(streams, labels), *(term.blind(streams, labels) for term in active)]
+            batch = {name: torch.cat([each[name] for each, _ in shown]) for name in streams}
+            predicted = model(batch, instants, torch.cat([each for _, each in shown]))
+            return {name: _combine(name, values.chunk(len(shown)), active) for name, values in predicted.items()}
+
+        return predict
+
+
+def _combine(name: str, branches: Sequence[Tensor], terms: Sequence[Term]) -> Tensor:
+    full, *blind = branches
+    guided = full
+    for term, without in zip(terms, blind, strict=True):
+        if name in term.settings.streams:
+            guided = guided + (term.settings.scale - 1) * (full - without)
+    return guided
+
+
+def without_label(null_label: int) -> Blind:
+    """Return what hides the labels."""
+    return lambda streams, labels: (streams, torch.full_like(labels, null_label))
+
+
+def without_semantics(streams: Streams, labels: Tensor) -> tuple[Streams, Tensor]:
+    """Hide the semantic stream: the noisy stream itself becomes zero."""
+    return {**streams, SEMANTIC: torch.zeros_like(streams[SEMANTIC])}, labels
+
+
+class ClassifierFreeGuidance(ContrastGuidance):
+    """Away from the prediction without a label; unlabelled images have nothing to be guided by."""
+
+    def __init__(self, settings: CFGSettings, null_label: int) -> None:
+        super().__init__([Term(settings, without_label(null_label))] if null_label else [])
+
+
+class RepresentationGuidance(ContrastGuidance):
+    """Away from the prediction without semantics."""
+
+    def __init__(self, settings: RepresentationSettings, null_label: int) -> None:
+        del null_label
+        super().__init__([Term(settings, without_semantics)])
+
+
+class JointGuidance(ContrastGuidance):
+    """Away from both, each by its own scale."""
+
+    def __init__(self, settings: JointGuidanceSettings, null_label: int) -> None:
+        label = [Term(settings.label, without_label(null_label))] if null_label else []
+        super().__init__([*label, Term(settings.semantics, without_semantics)])
