@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..precision import full
 from ..streams import IMAGE, StreamSpec, Times
 
 
@@ -36,7 +37,10 @@ class PatchEmbedding(nn.Module):
 
 
 class TimeEmbedding(nn.Module):
-    """Sinusoids of t (256, cos before sin, periods up to 10,000), then a two-layer SiLU network (DiT, SiT)."""
+    """Sinusoids of a time (256, cos before sin, periods up to 10,000), then a two-layer SiLU network (DiT, SiT).
+
+    The time is t in [0, 1] for a flow and the step for a diffusion, as the process says.
+    """
 
     def __init__(self, width: int, frequencies: int = 256) -> None:
         super().__init__()
@@ -48,8 +52,9 @@ class TimeEmbedding(nn.Module):
     def forward(self, time: Tensor) -> Tensor:
         """Map times `(B,)` to vectors `(B, width)`."""
         half = self.frequencies // 2
-        rate = torch.exp(-math.log(10_000) * torch.arange(half, device=time.device, dtype=torch.float32) / half)
-        angle = time.float()[:, None] * rate
+        time = full(time)
+        rate = torch.exp(-math.log(10_000) * torch.arange(half, device=time.device, dtype=time.dtype) / half)
+        angle = time[:, None] * rate
         embedded: Tensor = self.mlp(torch.cat([angle.cos(), angle.sin()], dim=1))
         return embedded
 
@@ -68,13 +73,23 @@ class ClockEmbedding(nn.Module):
         return torch.stack([self.embeddings[name](times[name]) for name in self.names]).sum(0)
 
 
-def sincos_positions(grid: int, width: int) -> Tensor:
-    """Return fixed 2-D sinusoidal positions `(grid^2, width)`: half of the width for columns, half for rows (MAE)."""
+def coordinates(grid: int, finest: int) -> Tensor:
+    """Return where the tokens of a grid lie, in tokens of the finest grid, float64: equal places, equal numbers."""
+    return (torch.arange(grid, dtype=torch.float64) + 0.5) * (finest / grid) - 0.5
+
+
+def sincos_positions(grids: Sequence[int], width: int) -> Tensor:
+    """Return fixed 2-D sinusoidal positions of tokens `(sum grid^2, width)`.
+
+    Half of the width is for columns, half for rows (MAE).
+    """
     rate = 1.0 / 10_000 ** (torch.arange(width // 4, dtype=torch.float64) / (width / 4))
-    angle = torch.arange(grid, dtype=torch.float64)[:, None] * rate
-    one_axis = torch.cat([angle.sin(), angle.cos()], dim=1)
-    columns, rows = one_axis.repeat(grid, 1), one_axis.repeat_interleave(grid, 0)
-    return torch.cat([columns, rows], dim=1).float()
+    positions = []
+    for grid in grids:
+        angle = coordinates(grid, max(grids))[:, None] * rate
+        one_axis = torch.cat([angle.sin(), angle.cos()], dim=1)
+        positions.append(torch.cat([one_axis.repeat(grid, 1), one_axis.repeat_interleave(grid, 0)], dim=1))
+    return torch.cat(positions).float()
 
 
 class Rotary(nn.Module):
@@ -91,7 +106,7 @@ class Rotary(nn.Module):
         rate = 1.0 / 10_000 ** (torch.arange(head_dim // 4, dtype=torch.float64) / (head_dim / 4))
         angles = [torch.zeros(prefix, head_dim // 2, dtype=torch.float64)]
         for grid in grids:
-            along = torch.arange(grid, dtype=torch.float64)[:, None] * rate
+            along = coordinates(grid, max(grids))[:, None] * rate
             angles.append(torch.cat([along.repeat_interleave(grid, 0), along.repeat(grid, 1)], dim=1))
         angle = torch.cat(angles)[:, None, None, :]
         self.register_buffer("cos", angle.cos().float(), persistent=False)

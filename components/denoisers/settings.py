@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -39,13 +39,13 @@ class Size:
     depth: int
     width: int
     heads: int
-    bottleneck: int | None
+    bottleneck: int | None = None
     class_tokens: int = 0
     class_tokens_from: int = 0
 
 
 JIT_SIZES: Mapping[str, Size] = {
-    "tiny": Size(depth=6, width=128, heads=4, bottleneck=None),
+    "tiny": Size(depth=6, width=128, heads=4),
     "B": Size(depth=12, width=768, heads=12, bottleneck=128, class_tokens=32, class_tokens_from=4),
     "L": Size(depth=24, width=1024, heads=16, bottleneck=128, class_tokens=32, class_tokens_from=8),
     "H": Size(depth=32, width=1280, heads=16, bottleneck=256, class_tokens=32, class_tokens_from=10),
@@ -56,27 +56,44 @@ Without a bottleneck: patches of 8 x 8 pixels have 192 values, and one of 128 wa
 """
 
 
-@register("denoiser", "jit", builds=".jit:JiT")
-class JiTSettings(DenoiserSettings):
-    """Plain transformer on large patches: RMSNorm, SwiGLU, RoPE, qk-norm, adaLN-Zero (JiT, arXiv 2511.13720)."""
+DIT_SIZES: Mapping[str, Size] = {
+    "tiny": Size(depth=6, width=128, heads=4),
+    "S": Size(depth=12, width=384, heads=6),
+    "B": Size(depth=12, width=768, heads=12),
+    "L": Size(depth=24, width=1024, heads=16),
+    "XL": Size(depth=28, width=1152, heads=16),
+}
+"""S to XL are DiT's and SiT's (arXiv 2212.09748, table 1); tiny is ours, for two CPU cores."""
 
-    size: Literal["tiny", "B", "L", "H"] = Field("tiny", description="sets depth, width and heads")
+
+class SizedSettings(DenoiserSettings):
+    """Base of the denoisers whose dimensions come by the name of a size, each of them open to change."""
+
     depth: int | None = Field(None, ge=1, le=256, description="number of blocks, instead of the size's")
     width: int | None = Field(None, ge=8, le=16384, description="token width, instead of the size's")
     heads: int | None = Field(None, ge=1, le=256, description="attention heads, instead of the size's")
+
+    def dimensions(self) -> Size:
+        """Return the dimensions that are built."""
+        raise NotImplementedError
+
+    def resized(self, size: Size) -> Size:
+        """Return a size with the recipe's own dimensions in their place."""
+        own = {"depth": self.depth, "width": self.width, "heads": self.heads}
+        return replace(size, **{key: value for key, value in own.items() if value is not None})
+
+
+@register("denoiser", "jit", builds=".jit:JiT")
+class JiTSettings(SizedSettings):
+    """Plain transformer on large patches: RMSNorm, SwiGLU, RoPE, qk-norm, adaLN-Zero (JiT, arXiv 2511.13720)."""
+
+    size: Literal["tiny", "B", "L", "H"] = Field("tiny", description="sets depth, width and heads")
     bottleneck: int | None = Field(None, ge=1, description="narrow layer of the patch embedding, instead of the size's")
 
     def dimensions(self) -> Size:
         """Return the size's dimensions with the recipe's own in their place."""
-        size = JIT_SIZES[self.size]
-        return Size(
-            depth=self.depth or size.depth,
-            width=self.width or size.width,
-            heads=self.heads or size.heads,
-            bottleneck=self.bottleneck or size.bottleneck,
-            class_tokens=size.class_tokens,
-            class_tokens_from=size.class_tokens_from,
-        )
+        size = self.resized(JIT_SIZES[self.size])
+        return replace(size, bottleneck=self.bottleneck or size.bottleneck)
 
     def problems(self, streams: Mapping[str, StreamSpec]) -> Iterator[tuple[str, str]]:
         """Yield clashes between width, heads and rotary positions, and those of the fusion."""
@@ -84,3 +101,27 @@ class JiTSettings(DenoiserSettings):
         size = self.dimensions()
         if size.width % (4 * size.heads):
             yield "heads", f"{size.heads} heads do not divide a width of {size.width} into multiples of 4 (2-D RoPE)"
+
+
+@register("denoiser", "dit", builds=".dit:DiT")
+class DiTSettings(SizedSettings):
+    """Transformer on latents: LayerNorm, GELU, sin-cos positions, adaLN-Zero (DiT, arXiv 2212.09748)."""
+
+    patch: int = Field(2, ge=1, le=256, description="side of an image token, in pixels or latents (DiT: 2, 4, 8)")
+    size: Literal["tiny", "S", "B", "L", "XL"] = Field("tiny", description="sets depth, width and heads")
+
+    def dimensions(self) -> Size:
+        """Return the size's dimensions with the recipe's own in their place."""
+        return self.resized(DIT_SIZES[self.size])
+
+    def problems(self, streams: Mapping[str, StreamSpec]) -> Iterator[tuple[str, str]]:
+        """Yield clashes between width, heads and positions, and those of the fusion."""
+        yield from super().problems(streams)
+        size = self.dimensions()
+        if size.width % size.heads or size.width % 4:
+            yield "heads", f"{size.heads} heads do not divide a width of {size.width} (itself a multiple of 4)"
+
+
+@register("denoiser", "sit", builds=".dit:DiT")
+class SiTSettings(DiTSettings):
+    """The same network as `dit`, under the name of its flow-matching paper (SiT, arXiv 2401.08740)."""

@@ -1,22 +1,26 @@
 from __future__ import annotations
 
 import math
+import subprocess
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from latsem.components.denoisers.attention.auto import choose
 from latsem.components.denoisers.attention.kernel import AttentionKernel
-from latsem.components.denoisers.blocks import SelfAttention
 from latsem.components.denoisers.embeddings import Rotary, TimeEmbedding, sincos_positions
 from latsem.components.denoisers.fusion.fusion import Fusion
-from latsem.components.denoisers.jit import JiT
+from latsem.components.denoisers.jit import JiT, SelfAttention
 from latsem.components.encoders.encoder import Encoder
 from latsem.components.registry import available, create, find
 from latsem.components.streams import StreamSpec
-from latsem.components.tokenizers.tokenizer import Tokenizer
+from latsem.components.torchvision_import import ensure_torchvision
 
 SPECS = {
     "image": StreamSpec("image", 3, 16, 4),
@@ -124,7 +128,7 @@ def test_rotary_attention_depends_on_relative_positions_alone() -> None:
 
 
 def test_positions_and_times_are_the_published_sinusoids() -> None:
-    table = sincos_positions(4, 16)
+    table = sincos_positions((4,), 16)
     assert table.shape == (16, 16)
     # Token (row 2, column 1): columns first, sines before cosines.
     assert float(table[2 * 4 + 1, 0]) == pytest.approx(math.sin(1), abs=1e-6)
@@ -200,6 +204,22 @@ def test_merged_tokens_are_sums() -> None:
     assert torch.allclose(fusion.join(embedded), embedded["image"] + embedded["semantic"])
 
 
+def test_separate_tokens_lie_one_after_another_at_the_same_places() -> None:
+    specs = {"image": StreamSpec("image", 3, 16, 4), "semantic": StreamSpec("semantic", 5, 2, 1)}
+    fusion = create("fusion", "separate", streams=specs)
+    assert fusion.grids == (4, 2)
+    image, semantic = torch.randn(2, 16, 6), torch.randn(2, 4, 6)
+    tokens = fusion.join({"image": image, "semantic": semantic})
+    assert torch.equal(tokens, torch.cat([image, semantic], 1))
+    parts = fusion.split(tokens)
+    assert torch.equal(parts["image"], image) and torch.equal(parts["semantic"], semantic)
+    # A coarse token has the position of the middle of the four that it covers.
+    table = sincos_positions((4, 2), 16)
+    one_axis = torch.arange(4) * 10_000**-0.25
+    assert float(table[16, 1]) == pytest.approx(math.sin(0.5 * 10_000**-0.25)) and not torch.equal(table[16], table[0])
+    assert torch.allclose(table[:4, 1], one_axis.sin())
+
+
 def test_a_coarser_stream_meets_the_image_where_it_lies() -> None:
     """Each of 2x2 semantic tokens is added to its quarter of 4x4 image tokens, and reads its quarter's mean."""
     specs = {"image": StreamSpec("image", 3, 16, 4), "semantic": StreamSpec("semantic", 5, 2, 1)}
@@ -221,16 +241,21 @@ def test_half_precision_attention_keeps_its_norms_in_full() -> None:
     assert out.dtype == torch.bfloat16 and bool(out.isfinite().all())
 
 
+HERE: dict[str, dict[str, object]] = {"dinov2_base_reg": {"pretrained": False, "image_size": 112}}
+"""What keeps an encoder off the network, and the suite short."""
+
+
 @pytest.mark.parametrize("name", available("encoder"))
 def test_encoder_contract(name: str) -> None:
-    settings = find("encoder", name).settings()
-    encoder: Encoder = create("encoder", name)
+    values = HERE.get(name, {})
+    settings = find("encoder", name).settings(**values)
+    encoder: Encoder = create("encoder", name, **values)
     images = torch.rand(2, 3, 32, 32) * 2 - 1
     features = encoder(images)
     side, width = settings.grid(), settings.width()
     assert features.grid.shape == (2, width, side, side) and features.class_token.shape == (2, width)
     assert not features.grid.requires_grad and not any(p.requires_grad for p in encoder.parameters())
-    assert torch.equal(create("encoder", name)(images).grid, features.grid)
+    assert torch.equal(create("encoder", name, **values)(images).grid, features.grid)
     encoder.train()
     assert torch.equal(encoder(images).grid, features.grid)
     assert encoder(torch.rand(1, 3, 45, 45)).grid.shape == (1, width, side, side)
@@ -239,8 +264,8 @@ def test_encoder_contract(name: str) -> None:
 @pytest.mark.parametrize("name", available("encoder"))
 def test_features_lie_where_their_pixels_are(name: str) -> None:
     """A change in one cell of the image moves the features around that cell's centre, and not beside it."""
-    encoder: Encoder = create("encoder", name)
-    side = find("encoder", name).settings().grid()
+    encoder: Encoder = create("encoder", name, **HERE.get(name, {}))
+    side = find("encoder", name).settings(**HERE.get(name, {})).grid()
     images, cell = torch.rand(16, 3, 32, 32) * 2 - 1, 32 // side
     changed = images.clone()
     changed[:, :, cell : 2 * cell, 2 * cell : 3 * cell] += 0.5
@@ -253,8 +278,58 @@ def test_features_lie_where_their_pixels_are(name: str) -> None:
 
 def test_encoders_differ() -> None:
     images = torch.rand(2, 3, 32, 32) * 2 - 1
-    grids = [create("encoder", name)(images).grid for name in available("encoder")]
+    grids = [create("encoder", name)(images).grid for name in available("encoder") if name not in HERE]
     assert all(not torch.allclose(a, b) for i, a in enumerate(grids) for b in grids[:i])
+
+
+def timm_features(network: nn.Module, images: Tensor, side: int) -> Tensor:
+    """Return all tokens of a timm network for images in [-1, 1], resized as ReDi's code does."""
+    config = network.pretrained_cfg
+    mean, std = (torch.tensor(config[key])[:, None, None] for key in ("mean", "std"))
+    small = F.interpolate(((images + 1) / 2 - mean) / std, (side, side), mode="bicubic", align_corners=False)
+    with torch.no_grad():
+        return network.eval().forward_features(small)
+
+
+def test_dinov2_gives_timms_own_patch_tokens(tmp_path: Path) -> None:
+    """Weights in a local file at their published size, 518 pixels, and what timm itself makes of that file."""
+    ensure_torchvision()
+    from timm import create_model
+
+    name, file = "vit_base_patch14_reg4_dinov2.lvd142m", tmp_path / "model.safetensors"
+    save_file(create_model(name, num_classes=0).state_dict(), file)
+    overlay = {"file": str(file)}
+    timms = create_model(name, pretrained=True, img_size=56, num_classes=0, pretrained_cfg_overlay=overlay)
+    encoder: Encoder = create("encoder", "dinov2_base_reg", image_size=56, weights=file)
+    file.unlink()
+    images = torch.rand(2, 3, 64, 64) * 2 - 1
+    features, tokens = encoder(images), timm_features(timms, images, 56)
+    assert torch.equal(features.grid.flatten(2).transpose(1, 2), tokens[:, 5:])
+    assert torch.equal(features.class_token, tokens[:, 0])
+    control: Encoder = create("encoder", "dinov2_base_reg", image_size=56, pretrained=False)
+    assert not torch.equal(control(images).grid, features.grid)
+    settings = find("encoder", "dinov2_base_reg").settings()
+    assert (settings.grid(), settings.width()) == (16, 768)
+    with pytest.raises(ValueError, match="multiple of 14"):
+        find("encoder", "dinov2_base_reg").settings(image_size=225)
+
+
+def test_weights_that_are_not_there_or_do_not_fit_are_one_line(
+    cli: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
+    done = cli("run", "latent_redi", "encoder=dinov2_base_reg")
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1, done.stderr
+    assert done.stderr.startswith("encoder: model.safetensors of timm/vit_base_patch14_reg4_dinov2.lvd142m is not here")
+    assert "connect to the hub" in done.stderr and "encoder.weights=FILE" in done.stderr
+    other, text = tmp_path / "other.safetensors", tmp_path / "text.safetensors"
+    save_file({"x": torch.zeros(1)}, other)
+    text.write_text("no tensors")
+    for file, message in ((tmp_path / "absent", "no file"), (text, "no safetensors"), (other, "another network")):
+        with pytest.raises(ValueError, match=message) as error:
+            create("encoder", "dinov2_base_reg", image_size=56, weights=file)
+        assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("name", available("extractor"))
@@ -277,7 +352,8 @@ def test_trained_networks_know_the_scenes_and_the_control_does_not() -> None:
         distance.fill_diagonal_(math.inf)
         return float((labels[distance.argmin(1)] == labels).float().mean())
 
-    scores = {name: agreement(create("encoder", name)(images).class_token) for name in available("encoder")}
+    encoders = [name for name in available("encoder") if name not in HERE]
+    scores = {name: agreement(create("encoder", name)(images).class_token) for name in encoders}
     scores["shapes_scorer"] = agreement(create("extractor", "shapes_scorer")(images))
     assert scores["shapes_scorer"] > 0.6 and scores["shapes_vit"] > 0.5, scores
     assert scores["random_vit"] < min(scores["shapes_vit"], scores["shapes_scorer"]), scores
@@ -292,14 +368,3 @@ def test_the_scoring_network_is_blind_to_grain() -> None:
     grain = 6 / 127.5 * torch.randn(images.shape, generator=torch.Generator().manual_seed(0))
     moved = (extractor(images + grain) - features).square().sum(1).mean()
     assert moved < 0.05 * features.var(0).sum()
-
-
-@pytest.mark.parametrize("name", available("tokenizer"))
-def test_tokenizer_contract(name: str) -> None:
-    settings = find("tokenizer", name).settings()
-    tokenizer: Tokenizer = create("tokenizer", name)
-    assert isinstance(tokenizer, Tokenizer)
-    images = torch.rand(2, 3, 32, 32) * 2 - 1
-    stream = tokenizer.encode(images)
-    assert stream.shape == (2, settings.channels(), settings.grid(32), settings.grid(32))
-    assert torch.allclose(tokenizer.decode(stream), images, atol=0.2)

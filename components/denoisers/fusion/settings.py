@@ -31,3 +31,8 @@ class MergedSettings(FusionSettings):
                     f"merged tokens need grids that divide the image's, but '{name}' has "
                     f"{spec.token_grid}x{spec.token_grid} tokens and the image {wanted}x{wanted}"
                 )
+
+
+@register("fusion", "separate", builds=".separate:Separate")
+class SeparateSettings(FusionSettings):
+    """Streams keep tokens of their own: twice as many for two streams of one grid, and grids need not match (ReDi)."""
