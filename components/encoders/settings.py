@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+from typing import ClassVar
+
 from pydantic import Field
 
 from ..registry import register
@@ -18,6 +22,10 @@ class EncoderSettings(Settings):
     def width(self) -> int:
         """Return the number of feature channels."""
         raise NotImplementedError
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Yield `(key, message)` for everything outside the recipe that is not as it should be."""
+        return iter(())
 
 
 class SmallViTSettings(EncoderSettings):
@@ -47,3 +55,36 @@ class RandomViTSettings(SmallViTSettings):
     """The same small vision transformer, never trained: the control experiment."""
 
     seed: int = Field(0, ge=0, description="seed of its random weights")
+
+
+DINOV2_PATCH = 14
+
+
+@register("encoder", "dinov2_base_reg", builds=".timm_vit:TimmViT")
+class DINOv2BaseSettings(EncoderSettings):
+    """DINOv2 of base size with registers, the encoder of ReDi (arXiv 2304.07193, 2309.16588; weights from the hub)."""
+
+    model: ClassVar[str] = "vit_base_patch14_reg4_dinov2.lvd142m"
+
+    image_size: int = Field(
+        224,
+        ge=DINOV2_PATCH,
+        le=2240,
+        multiple_of=DINOV2_PATCH,
+        description="side to which images are resized (ReDi: 224)",
+    )
+    pretrained: bool = Field(True, description="weights from the hub; off: random ones, the control experiment")
+    weights: Path | None = Field(None, description="a local safetensors file of the weights, instead of the hub")
+
+    def grid(self) -> int:
+        """One feature for 14x14 pixels."""
+        return self.image_size // DINOV2_PATCH
+
+    def width(self) -> int:
+        """768 channels."""
+        return 768
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Yield that the file of weights is not there."""
+        if self.weights is not None and not self.weights.expanduser().is_file():
+            yield "weights", f"there is no file {self.weights}"

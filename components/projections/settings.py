@@ -16,6 +16,10 @@ class ProjectionSettings(Settings):
     channels: int = Field(8, ge=1, le=4096, description="channels of the semantic stream (ReDi, CoReDi: 8)")
     fit_images: int = Field(4096, ge=64, description="images from which the feature statistics are taken")
 
+    def learns(self) -> bool:
+        """Return whether the projection changes during training."""
+        return False
+
 
 @register("projection", "pca", builds=".pca:PCAProjection")
 class PCASettings(ProjectionSettings):
@@ -50,3 +54,7 @@ class CoevolvingSettings(ProjectionSettings):
     norm_eps: float = Field(1e-4, gt=0, description="added to the variance by the batch norm")
     norm_momentum: float = Field(0.1, gt=0, le=1, description="step of the batch norm's running statistics")
     lr: float | None = Field(None, gt=0, description="own learning rate; empty: the network's")
+
+    def learns(self) -> bool:
+        """Return whether the projection changes during training: it does."""
+        return True

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+import torch
 from torch import Tensor, nn
 
+from ..images import to_pixels, to_unit
 from .settings import PixelSettings
 
 
 class PixelTokenizer(nn.Module):
     """The identity: pixels stay in [-1, 1], as JiT noises them."""
+
+    normalization = None
 
     def __init__(self, settings: PixelSettings) -> None:
         super().__init__()
@@ -18,6 +24,23 @@ class PixelTokenizer(nn.Module):
         """Return the images."""
         return images
 
+    def store(self, code: Tensor) -> Tensor:
+        """Return pixels in 8 bits, which images come in."""
+        return to_pixels(code)
+
+    def restore(self, stored: Tensor) -> Tensor:
+        """Return pixels in [-1, 1]."""
+        return to_unit(stored)
+
+    def draw(self, code: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the images."""
+        del generator
+        return code
+
     def decode(self, stream: Tensor) -> Tensor:
         """Return the stream."""
         return stream
+
+    def fit(self, codes: Iterable[Tensor]) -> None:
+        """Measure nothing."""
+        del codes

@@ -2,20 +2,54 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.resources import files
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
 from ..registry import register
-from ..settings import Settings
+from ..settings import Settings, near_name
+
+Space = Literal["pixel", "latent"]
+
+CONFIG = "config.json"
+SHIPPED = Path(str(files(__package__))) / "weights"
 
 
 class TokenizerSettings(Settings):
-    """Base of every tokenizer's settings: the shape of the image stream is known before anything is built."""
+    """Base of every tokenizer's settings: the shape of the image stream is known before anything is built.
+
+    Attributes:
+        space: the space that its stream lies in, which names the back end it belongs to.
+    """
+
+    space: ClassVar[Space] = "pixel"
+
+    @property
+    def measured_on(self) -> int:
+        """Number of images of the data from which something is measured first."""
+        return 0
 
     def channels(self) -> int:
         """Return the channels of the image stream."""
         raise NotImplementedError
 
+    def factor(self) -> int:
+        """Return how many pixels, along one side, make one element of the stream."""
+        return 1
+
     def grid(self, image_size: int) -> int:
         """Return the side of the image stream for square images of `image_size` pixels."""
-        raise NotImplementedError
+        return image_size // self.factor()
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Yield `(key, message)` for everything outside the recipe that is not as it should be."""
+        return iter(())
 
 
 @register("tokenizer", "pixel", builds=".pixel:PixelTokenizer")
@@ -26,6 +60,102 @@ class PixelSettings(TokenizerSettings):
         """Red, green, blue."""
         return 3
 
-    def grid(self, image_size: int) -> int:
-        """One element a pixel."""
-        return image_size
+
+@dataclass(frozen=True)
+class LatentShape:
+    """Channels of the latents of an autoencoder, and pixels a latent along one side."""
+
+    channels: int
+    factor: int
+
+
+KNOWN_SHAPES: Mapping[str, LatentShape] = {
+    f"stabilityai/sd-vae-ft-{kind}": LatentShape(channels=4, factor=8) for kind in ("ema", "mse")
+}
+"""The autoencoders of the papers: checking a recipe needs no download of their configuration."""
+
+
+@register("tokenizer", "vae", builds=".vae:VAETokenizer")
+class VAESettings(TokenizerSettings):
+    """Latents of a diffusers AutoencoderKL (arXiv 2112.10752), drawn from its posterior and brought to unit scale."""
+
+    space: ClassVar[Space] = "latent"
+
+    model: str = Field("shapes_vae", description="a shipped name, a folder in diffusers' format, or a name on the hub")
+    normalization: Literal["config", "measured"] = Field(
+        "config", description="shift and scale of the latents: the model's own numbers, or measured a channel"
+    )
+    measure_images: int = Field(1024, ge=16, description="images from which shift and scale are measured")
+    sample: bool = Field(True, description="draw from the posterior; off: take its mean")
+
+    @cached_property
+    def folder(self) -> Path | None:
+        """The folder of a shipped or local model, None for one on the hub."""
+        for folder in (SHIPPED / self.model, Path(self.model).expanduser()):
+            if (folder / CONFIG).is_file():
+                return folder
+        return None
+
+    @cached_property
+    def shape(self) -> LatentShape:
+        """What the model's configuration says of its latents.
+
+        Raises:
+            ValueError: there is no such model, or its configuration is none.
+        """
+        if self.model in KNOWN_SHAPES:
+            return KNOWN_SHAPES[self.model]
+        path = self.folder / CONFIG if self.folder else _download_config(self.model)
+        try:
+            config = json.loads(path.read_text(encoding="utf-8"))
+            return LatentShape(config["latent_channels"], 2 ** (len(config["block_out_channels"]) - 1))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{path} does not describe an AutoencoderKL ({error})") from None
+
+    @property
+    def measured_on(self) -> int:
+        """Images from which shift and scale are measured, if they are."""
+        return self.measure_images if self.normalization == "measured" else 0
+
+    def channels(self) -> int:
+        """Latent channels."""
+        return self.shape.channels
+
+    def factor(self) -> int:
+        """Pixels a latent along one side."""
+        return self.shape.factor
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Yield why the model's shape is not known, if it is not."""
+        try:
+            _ = self.shape
+        except ValueError as error:
+            yield "model", str(error)
+
+
+def _download_config(model: str) -> Path:
+    if Path(model).expanduser().is_dir():
+        raise ValueError(f"the folder {model} has no {CONFIG}: it must be in diffusers' format")
+    if "/" not in model:
+        shipped = [path.name for path in SHIPPED.iterdir() if path.is_dir()]
+        raise ValueError(
+            f"there is no autoencoder '{model}'{near_name(model, shipped)} (shipped: {', '.join(shipped)}; or a "
+            "folder, or a name on the hub such as stabilityai/sd-vae-ft-ema)"
+        )
+    from huggingface_hub import hf_hub_download  # noqa: PLC0415 - a recipe that stays off the hub never loads it
+    from huggingface_hub.errors import HFValidationError  # noqa: PLC0415
+
+    try:
+        return Path(hf_hub_download(model, CONFIG))
+    except (OSError, HFValidationError) as error:
+        raise ValueError(unavailable(model, CONFIG, error)) from None
+
+
+def unavailable(model: str, file: str, error: Exception) -> str:
+    """Return the line for a model that is neither shipped nor here nor on the hub."""
+    reason = str(error).strip().split("\n")[0]
+    return (
+        f"'{model}' is no shipped autoencoder and no folder here, and {file} cannot be fetched from the hub "
+        f"({type(error).__name__}: {reason[:200]}); connect to the hub, or copy the model's folder here (config.json "
+        "and diffusion_pytorch_model.safetensors) and give its path"
+    )

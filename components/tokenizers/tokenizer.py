@@ -2,19 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Protocol, runtime_checkable
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 
 @runtime_checkable
 class Tokenizer(Protocol):
-    """A frozen, invertible map between images `(B, 3, H, W)` in [-1, 1] and the image stream `(B, C, h, w)`."""
+    """A frozen map between images `(B, 3, H, W)` in [-1, 1] and the image stream `(B, C, h, w)` at unit scale.
+
+    Encoding has two steps, so that the first, which is costly and always the same, can be stored.
+
+    Attributes:
+        normalization: what was measured on the data, kept with the weights of a run; None if nothing is.
+    """
+
+    normalization: nn.Module | None
 
     def encode(self, images: Tensor) -> Tensor:
-        """Return the image stream."""
+        """Return codes of images."""
+        ...
+
+    def store(self, code: Tensor) -> Tensor:
+        """Return codes in the type in which they are kept on disk."""
+        ...
+
+    def restore(self, stored: Tensor) -> Tensor:
+        """Return codes of what was kept on disk."""
+        ...
+
+    def draw(self, code: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the image stream of codes."""
         ...
 
     def decode(self, stream: Tensor) -> Tensor:
         """Return images."""
+        ...
+
+    def fit(self, codes: Iterable[Tensor]) -> None:
+        """Measure what `normalization` keeps, unless it is there."""
         ...
