@@ -6,43 +6,78 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from ..components.data.source import Source
 from ..components.guidance.guidance import Guidance
 from ..components.metrics.metric import Metric
 from ..components.samplers.sampler import Sampler
 from ..components.streams import StreamSpec
 from .evaluation import Extractor
+from .generation import ImageGenerator
+from .loader import Feed
 from .model import JointModel
-from .pixel import PixelSpace
 from .settings import EvaluateSettings, FabricSettings, TrainSettings
+from .space import Space
 
 
 @dataclass(frozen=True)
-class Assembly:
+class ImageModel:
+    """What makes images: nothing of it needs the data that it was trained on.
+
+    Attributes:
+        recipe: the recipe as resolved, JSON values only.
+        unguided: the guidance of a score that is to judge the bare model.
+        num_classes: number of classes of the data, 0 if it is unlabelled.
+    """
+
+    recipe: dict[str, Any]
+    space: Space
+    model: JointModel
+    guidance: Guidance
+    unguided: Guidance
+    sampler: Sampler
+    streams: Mapping[str, StreamSpec]
+    num_classes: int
+    fabric: FabricSettings
+
+    def generator(
+        self, device: torch.device, precision: str, *, model: JointModel | None = None, guided: bool = True
+    ) -> ImageGenerator:
+        """Return a generator for the model, or another of its kind, with the recipe's guidance or none."""
+        return ImageGenerator(
+            model=(model or self.model).eval(),
+            space=self.space,
+            guidance=self.guidance if guided else self.unguided,
+            sampler=self.sampler,
+            num_classes=self.num_classes,
+            device=device,
+            precision=precision,
+        )
+
+
+@dataclass(frozen=True)
+class Assembly(ImageModel):
     """Everything a run is made of.
 
     Attributes:
         name: the recipe's name.
         text: the recipe as it was given.
-        recipe: the recipe as resolved, JSON values only.
+        feed: where training batches come from.
+        feed_name: `images`, or the folder of a cache.
         fit_images: images from which the projection's statistics are taken.
-        unguided: the guidance of a score that is to judge the bare model.
+        measure_images: images from which the tokenizer's are.
     """
 
     name: str
     text: str
-    recipe: dict[str, Any]
     source: Source
-    space: PixelSpace
-    model: JointModel
-    guidance: Guidance
-    unguided: Guidance
-    sampler: Sampler
+    feed: Feed
+    feed_name: str
     extractor: Extractor
     metrics: Mapping[str, Metric]
-    streams: Mapping[str, StreamSpec]
     attention: str
     fit_images: int
+    measure_images: int
     train: TrainSettings
     evaluate: EvaluateSettings
-    fabric: FabricSettings

@@ -31,13 +31,29 @@ class TrainingState:
 
 def save_checkpoint(folder: RunFolder, step: int, state: TrainingState, keep: int) -> Path:
     """Write the checkpoint of a step and drop all but the newest `keep`."""
+    tensors = {
+        "model": _contiguous(state.model.state_dict()),
+        "ema": _contiguous(state.ema.state_dict()),
+        "optimizer": _optimizer_tensors(state),
+    }
+    target = _write(folder, step, tensors)
+    for old in checkpoints(folder)[:-keep]:
+        shutil.rmtree(old)
+    return target
+
+
+def save_weights(folder: RunFolder, step: int, ema: nn.Module) -> Path:
+    """Write a checkpoint of the moving average alone: enough to sample and score with, not to go on."""
+    return _write(folder, step, {"ema": _contiguous(ema.state_dict())})
+
+
+def _write(folder: RunFolder, step: int, tensors: dict[str, dict[str, Tensor]]) -> Path:
     target = folder.checkpoints / f"step-{step:08d}"
     beside = folder.checkpoints / f".step-{step:08d}.{os.getpid()}"
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(parents=True)
-    save_file(_contiguous(state.model.state_dict()), beside / "model.safetensors")
-    save_file(_contiguous(state.ema.state_dict()), beside / "ema.safetensors")
-    save_file(_optimizer_tensors(state), beside / "optimizer.safetensors")
+    for name, values in tensors.items():
+        save_file(values, beside / f"{name}.safetensors")
     write_json(beside / "recipe.json", folder.recipe())
     sums = {path.name: _sha256(path) for path in sorted(beside.iterdir())}
     write_json(beside / "state.json", {"step": step, "sha256": sums})
@@ -45,8 +61,6 @@ def save_checkpoint(folder: RunFolder, step: int, state: TrainingState, keep: in
     if target.exists():
         shutil.rmtree(target)
     beside.rename(target)
-    for old in checkpoints(folder)[:-keep]:
-        shutil.rmtree(old)
     return target
 
 
@@ -98,6 +112,19 @@ def load_weights(checkpoint: Path, model: nn.Module, *, ema: bool = True) -> Non
     """
     verify(checkpoint)
     _load(model, checkpoint / ("ema.safetensors" if ema else "model.safetensors"))
+
+
+def load_newest(folder: RunFolder, model: nn.Module) -> int:
+    """Load the moving average of a run's newest checkpoint and return its step.
+
+    Raises:
+        UserError: there is no checkpoint, or it is damaged, or belongs to another model.
+    """
+    found = checkpoints(folder)
+    if not found:
+        raise UserError(f"{folder.path}: no checkpoint yet; let the run reach its first one")
+    load_weights(found[-1], model)
+    return step_of(found[-1])
 
 
 def _load(model: nn.Module, path: Path) -> None:

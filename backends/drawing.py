@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import torch
 
-from ..components.data.source import to_unit
+from ..components.images import to_unit
 from ..components.streams import SEMANTIC
 from .assembly import Assembly
 from .generation import ImageGenerator
 from .loader import fixed_batches
 from .model import JointModel
 from .pictures import evolution_picture, grid_picture, save_picture, semantic_picture
+from .randomness import derived_generator
 from .run_folder import RunFolder
 
 GRID_IMAGES = 64
@@ -33,7 +34,8 @@ class RunDrawing:
             return
         count = min(SEMANTIC_IMAGES, len(self.assembly.source))
         images, _ = next(fixed_batches(self.assembly.source, range(count), count))
-        observation = self.assembly.space.observe(images.to(self.device))
+        space = self.assembly.space
+        observation = space.observe(space.encode(images.to(self.device)), derived_generator(self.device, "picture"))
         with torch.no_grad():
             stream = model.clean_streams(observation)[SEMANTIC]
         save_picture(semantic_picture(to_unit(images), stream), self.folder.semantics / name)

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ..components.data.source import Source, to_pixels, to_unit
+from ..components.data.source import Source
+from ..components.images import to_pixels, to_unit
 from ..components.metrics.metric import Metric, Statistics
 from .generation import ImageGenerator
 from .loader import fixed_batches

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from ..components.guidance.guidance import Guidance
+from ..components.predictor import Progress
 from ..components.samplers.sampler import Sampler
 from ..components.streams import Streams, StreamSpec
-from ..components.velocity import Instants, Progress
 from .model import JointModel
-from .pixel import PixelSpace
 from .randomness import derived_generator
+from .space import Space
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class ImageGenerator:
     """Draws images from a model. Image i of a seed has its own noise, whatever is drawn beside it."""
 
     model: JointModel
-    space: PixelSpace
+    space: Space
     guidance: Guidance
     sampler: Sampler
     num_classes: int
@@ -39,18 +39,11 @@ class ImageGenerator:
     @torch.no_grad()
     def streams(self, indices: Sequence[int], labels: Tensor, seed: int, progress: Progress | None = None) -> Streams:
         """Return clean, unscaled streams for images of a seed."""
-        process = self.model.process
         noises = _ImageNoise(self.model.streams, indices, seed, self.device)
-
-        def clock(instant: float) -> Instants:
-            return {
-                name: float(time) for name, time in process.clock(torch.tensor(instant, dtype=torch.float64)).items()
-            }
-
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16-mixed"):
-            velocity = self.guidance(self.model.velocity, labels)
-            streams = self.sampler.sample(velocity, noises.draw(), clock, noises.draw, progress)
-        return process.unscaled(streams)
+            predict = self.guidance(self.model.predict, labels)
+            streams = self.sampler.sample(predict, noises.draw(), noises.draw, progress)
+        return self.model.process.unscaled(streams)
 
     def images(
         self, indices: Sequence[int], seed: int, *, only: int | None = None, progress: Progress | None = None

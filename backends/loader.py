@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from ..components.data.source import Source
 from .randomness import derived_generator, derived_seed
+from .space import Encoded, Space
 
 Key = tuple[int, int]
 """Index of an image, and the seed of its augmentation."""
@@ -45,12 +47,45 @@ class BatchPlan:
         return f"{self.batch_size} = {self.devices} x {self.micro_batch} x {self.accumulation}"
 
 
-class _Items(Dataset[tuple[Tensor, int]]):
-    def __init__(self, source: Source) -> None:
-        self.source = source
+Batch = dict[str, Tensor]
+"""What a feed reads of some images, by name: labels `(B,)` under `LABEL`, and the images or what is stored of them."""
 
-    def __getitem__(self, key: Key) -> tuple[Tensor, int]:
-        return self.source.item(*key)
+LABEL = "label"
+IMAGES = "images"
+
+
+class Feed(Protocol):
+    """Where training batches come from: images that are encoded on the way, or what was stored of them."""
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        ...
+
+    def __getitem__(self, key: Key) -> Batch:
+        """Return one image's entry."""
+        ...
+
+    def encode(self, batch: Batch) -> Encoded:
+        """Return what the frozen networks make of a batch that is on the device."""
+        ...
+
+
+class ImageFeed(Dataset[Batch]):
+    """Images, encoded at every step."""
+
+    def __init__(self, source: Source, space: Space) -> None:
+        self.source, self.space = source, space
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, key: Key) -> Batch:
+        image, label = self.source.item(*key)
+        return {IMAGES: image, LABEL: torch.tensor(label)}
+
+    def encode(self, batch: Batch) -> Encoded:
+        """Run the frozen networks."""
+        return self.space.encode(batch[IMAGES])
 
 
 class MicroBatches(Sampler[list[Key]]):
@@ -85,12 +120,19 @@ class MicroBatches(Sampler[list[Key]]):
 
 
 def training_batches(
-    source: Source, plan: BatchPlan, *, seed: int, rank: int, steps: range, workers: int, pin: bool
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield micro-batches of images `(b, 3, H, W)` uint8 and labels `(b,)` for the steps, in order."""
-    sampler = MicroBatches(len(source), plan, seed, rank, steps)
-    loader = DataLoader(_Items(source), batch_sampler=sampler, num_workers=workers, pin_memory=pin)
-    return iter(loader)
+    feed: Feed, plan: BatchPlan, *, seed: int, rank: int, steps: range, workers: int, pin: bool
+) -> Iterator[Batch]:
+    """Yield micro-batches for the steps, in order."""
+    sampler = MicroBatches(len(feed), plan, seed, rank, steps)
+    items: Any = feed
+    return iter(DataLoader(items, batch_sampler=sampler, num_workers=workers, pin_memory=pin))
+
+
+def encoded_batches(feed: Feed, indices: range, batch_size: int, device: torch.device) -> Iterator[Encoded]:
+    """Yield what the frozen networks make of images at fixed indices, without augmentation."""
+    for start in range(0, len(indices), batch_size):
+        batch = default_collate([feed[index, 0] for index in indices[start : start + batch_size]])
+        yield feed.encode({name: values.to(device) for name, values in batch.items()})
 
 
 def fixed_batches(source: Source, indices: range, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:

@@ -6,13 +6,14 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ..components.denoisers.denoiser import Denoiser
-from ..components.processes.flow import Flow
+from ..components.predictor import Instants
+from ..components.processes.process import Process, column
 from ..components.projections.projection import Projection
-from ..components.streams import IMAGE, SEMANTIC, Streams, StreamSpec, Times
-from ..components.velocity import Instants
-from .pixel import Observation
+from ..components.streams import IMAGE, SEMANTIC, Streams, StreamSpec, Times, stream_of
+from .space import Observation
 
 
 class TrainingBatch:
@@ -21,33 +22,60 @@ class TrainingBatch:
     A plain class on purpose: Fabric rounds every float tensor that it finds in the arguments of a wrapped forward to
     the precision of the products. Rounded times and noise are another problem than the one to be solved, and Fabric
     does not look into plain objects.
+
+    Attributes:
+        shown: for streams that some images go without, which images have them `(B,)`, 1 or 0.
     """
 
-    def __init__(self, observation: Observation, labels: Tensor, noise: Streams, times: Times) -> None:
+    def __init__(
+        self,
+        observation: Observation,
+        labels: Tensor,
+        noise: Streams,
+        times: Times,
+        shown: Mapping[str, Tensor] | None = None,
+    ) -> None:
         self.observation, self.labels, self.noise, self.times = observation, labels, noise, times
+        self.shown = dict(shown or {})
 
 
 class JointModel(nn.Module):
-    """Denoiser and projection. The loss is the module's forward, so that every gradient passes one wrapper."""
+    """Denoiser and projection. The loss is the module's forward, so that every gradient passes one wrapper.
+
+    Attributes:
+        normalization: what the tokenizer measured on the data; it is here because it belongs to the weights.
+    """
 
     def __init__(
         self,
         denoiser: Denoiser,
         projection: Projection | None,
-        process: Flow,
+        process: Process,
         streams: Mapping[str, StreamSpec],
+        *,
         auto_weights: frozenset[str] = frozenset(),
+        normalization: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.denoiser, self.projection, self.process = denoiser, projection, process
         self.streams, self.auto_weights = dict(streams), auto_weights
+        self.normalization = normalization
 
     def clean_streams(self, observation: Observation) -> Streams:
         """Return the clean streams; the semantic one carries gradient if its projection learns."""
         streams = {IMAGE: observation.image}
-        if self.projection is not None and observation.features is not None:
-            streams[SEMANTIC] = self.projection(observation.features)
+        if observation.semantic is not None:
+            streams[SEMANTIC] = self._on_grid(observation.semantic)
+        elif self.projection is not None and observation.features is not None:
+            streams[SEMANTIC] = self._on_grid(self.projection(observation.features))
         return streams
+
+    def _on_grid(self, semantic: Tensor) -> Tensor:
+        """Bring the semantic stream from the grid of the features to its own, bilinearly as ReDi does."""
+        grid = self.streams[SEMANTIC].grid
+        if semantic.shape[-1] == grid:
+            return semantic
+        return F.interpolate(semantic, (grid, grid), mode="bilinear", align_corners=False)
 
     def weight(self, name: str) -> float:
         """Return the factor of a stream's loss, with `auto` resolved by the stream's nominal std."""
@@ -61,27 +89,34 @@ class JointModel(nn.Module):
         return natural * self.streams[name].scale
 
     def forward(self, batch: TrainingBatch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Return the weighted loss terms by name, and what else is worth logging; all scalars."""
+        """Return the weighted loss terms by name, and what else is worth logging; all scalars.
+
+        An image that goes without a stream sees zeros in its place and has no loss on it. Terms are means over all
+        images of the batch.
+        """
         natural = self.clean_streams(batch.observation)
         clean = self.process.scaled(natural)
         noisy = self.process.noise(clean, batch.noise, batch.times)
-        predicted = self._predict(noisy, batch.times, batch.labels)
+        noisy |= {name: noisy[name] * column(shown) for name, shown in batch.shown.items()}
+        predicted = self._outputs(noisy, batch.times, batch.labels)
         errors = self.process.losses(predicted, clean, batch.noise, batch.times)
-        terms = {name: self.weight(name) * error.mean() for name, error in errors.items()}
+        errors = {key: error * batch.shown.get(stream_of(key), 1) for key, error in errors.items()}
+        terms = {key: self.weight(stream_of(key)) * error.mean() for key, error in errors.items()}
         features = batch.observation.features
         if self.projection is not None and features is not None:
             terms |= self.projection.regularizers(features, natural[SEMANTIC])
         with torch.no_grad():
-            log = {f"error/{name}": error.mean() for name, error in errors.items()}
+            log = {f"error/{key}": error.mean() for key, error in errors.items()}
             log |= {f"std/{name}": stream.float().std() for name, stream in clean.items()}
         return terms, log
 
     @torch.no_grad()
-    def velocity(self, noisy: Streams, instants: Instants, labels: Tensor) -> Streams:
-        """Return velocities for labels `(B,)` at one time a stream; float32."""
+    def predict(self, noisy: Streams, instants: Instants, labels: Tensor) -> Streams:
+        """Return what a sampler follows, for labels `(B,)` at one time a stream; float32."""
         times = {name: torch.full_like(labels, instants[name], dtype=torch.float32) for name in noisy}
-        return self.process.velocity(self._predict(noisy, times, labels), noisy, times)
+        return self.process.predictions(self._outputs(noisy, times, labels), noisy, times)
 
-    def _predict(self, noisy: Streams, times: Times, labels: Tensor) -> Streams:
+    def _outputs(self, noisy: Streams, times: Times, labels: Tensor) -> Streams:
         """Call the network on streams of their natural scale: it never sees, or has to output, a scale's magnitude."""
-        return self.process.scaled_predictions(self.denoiser(self.process.unscaled(noisy), times, labels))
+        outputs = self.denoiser(self.process.unscaled(noisy), self.process.conditions(times), labels)
+        return self.process.scaled_predictions(outputs)

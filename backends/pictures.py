@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..components.data.source import to_pixels
+from ..components.images import to_pixels
 
 GAP = 2
 MIN_SIDE = 256

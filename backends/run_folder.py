@@ -84,10 +84,26 @@ class RunFolder:
         Raises:
             UserError: the folder holds no run.
         """
+        recipe: dict[str, Any] = self._read()["recipe"]
+        return recipe
+
+    def num_classes(self) -> int:
+        """Return the number of classes of the data that the run was trained on.
+
+        Raises:
+            UserError: the folder holds no run.
+        """
+        return int(self._read()["num_classes"])
+
+    def feed(self) -> str | None:
+        """Return what the run's training batches began to come from, None before it began."""
+        return self._read().get("feed") if self.resolved.is_file() else None
+
+    def _read(self) -> dict[str, Any]:
         if not self.resolved.is_file():
             raise UserError(f"{self.path}: not a run folder (it has no resolved.json)")
-        recipe: dict[str, Any] = json.loads(self.resolved.read_text(encoding="utf-8"))["recipe"]
-        return recipe
+        values: dict[str, Any] = json.loads(self.resolved.read_text(encoding="utf-8"))
+        return values
 
     @contextmanager
     def occupied(self, recipe: dict[str, Any]) -> Iterator[None]:

@@ -22,6 +22,7 @@ def screen_rows(assembly: Assembly, plan: BatchPlan, device: str, precision: str
             f"{name} scale {s.scale:g}, loss weight {assembly.model.weight(name):.3g}" for name, s in streams
         ),
         "images": assembly.source.describe(),
+        "encoding": "on line" if assembly.feed_name == "images" else f"cached in {assembly.feed_name}",
         "batch": f"{plan} (devices x micro x accumulation)",
         "steps": f"{train.steps:,} = {epochs:.1f} epochs",
         "seed": str(train.seed),

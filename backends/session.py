@@ -6,8 +6,8 @@ import json
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import torch
 from lightning_fabric import Fabric
@@ -15,19 +15,20 @@ from torch import Tensor
 
 from ..components.streams import SEMANTIC
 from .assembly import Assembly
-from .checkpoint import checkpoints, load_weights
+from .checkpoint import load_newest
 from .console import RunConsole, relative
 from .drawing import RunDrawing
 from .errors import Interrupted, UserError
-from .evaluation import Evaluator
 from .generation import ImageGenerator
 from .hardware import device_name, environment, make_fabric, resolve_precision
-from .loader import BatchPlan
+from .loader import BatchPlan, fixed_batches
 from .model import JointModel
-from .pictures import grid_picture, save_picture
-from .run_folder import RunFolder, short_digest, write_atomically, write_json
+from .run_folder import RunFolder, write_atomically, write_json
+from .scoring import Scoring
 from .screen import screen_rows
-from .training import Trainer, due, fit_projection
+from .training import Trainer, due, fit_statistics
+
+QUALITY_IMAGES = 256
 
 
 @dataclass(frozen=True)
@@ -63,10 +64,7 @@ class Session:
         self.drawing = RunDrawing(assembly, self.folder, self.fabric.device)
         assembly.space.to(self.fabric.device)
         assembly.model.to(self.fabric.device)
-        extractor: Any = assembly.extractor
-        self.evaluator = Evaluator(
-            assembly.evaluate, assembly.source, extractor.to(self.fabric.device), assembly.metrics, self.fabric.device
-        )
+        self.scoring = Scoring(assembly, self.fabric.device, self.precision)
 
     def run(self) -> RunResult:
         """Train what is missing, draw and score; a run that is done is only reported.
@@ -122,27 +120,8 @@ class Session:
             torch.distributed.destroy_process_group()
 
     def fit(self) -> None:
-        """Take the statistics that the projection needs from the data."""
-        fit_projection(self.assembly, self.fabric.device)
-
-    def draw_samples(self, count: int, seed: int, label: int | None = None) -> Path:
-        """Draw images from the newest checkpoint into one picture in the run folder and return its path.
-
-        Raises:
-            UserError: no checkpoint, or no such class.
-        """
-        classes = self.assembly.source.num_classes
-        if label is not None and label >= classes:
-            raise UserError(f"--class {label}: the data has {classes} classes, counted from 0")
-        step = self.load_newest()
-        generator = self.generator(self.assembly.model)
-        parts = [
-            generator.images(indices, seed, only=label)
-            for indices in _chunks(range(count), self.assembly.evaluate.batch_size)
-        ]
-        path = self.folder.samples / _sample_name(step, count, seed, label, self.assembly.recipe)
-        save_picture(grid_picture(torch.cat(parts)), path)
-        return path
+        """Take the statistics that projection and tokenizer need from the data."""
+        fit_statistics(self.assembly, self.fabric.device)
 
     def screen(self) -> None:
         """Show what is about to run, with everything that `auto` became."""
@@ -159,13 +138,24 @@ class Session:
     def _screen_rows(self) -> dict[str, str]:
         device = f"{device_name(self.fabric.device)} x {self.fabric.world_size}"
         rows = screen_rows(self.assembly, self.plan, device, self.precision)
-        return {**rows, "run folder": relative(self.folder.path)}
+        return {**rows, **self.quality_rows, "run folder": relative(self.folder.path)}
+
+    @cached_property
+    def quality_rows(self) -> dict[str, str]:
+        """What the space itself loses of the first images, as rows of the screen; measured once."""
+        count = min(QUALITY_IMAGES, len(self.assembly.source))
+        images, _ = next(fixed_batches(self.assembly.source, range(count), count))
+        measured = self.assembly.space.quality(images.to(self.fabric.device))
+        shown = ", ".join(f"{name} {value:.2f}" for name, value in measured.items())
+        return {"reconstruction": f"{shown} dB, {count} images"} if measured else {}
 
     def _describe_folder(self) -> None:
         if self.folder.resolved.exists():
             return
         resolved = {
             "recipe": self.assembly.recipe,
+            "num_classes": self.assembly.num_classes,
+            "feed": self.assembly.feed_name,
             "streams": {name: vars(spec) for name, spec in self.assembly.streams.items()},
             "resolved": self._screen_rows(),
         }
@@ -173,17 +163,9 @@ class Session:
         write_json(self.folder.path / "environment.json", environment())
         write_json(self.folder.resolved, resolved)
 
-    def generator(self, model: JointModel, *, guided: bool = True) -> ImageGenerator:
-        """Return a generator for a model, with the recipe's guidance or none."""
-        return ImageGenerator(
-            model=model.eval(),
-            space=self.assembly.space,
-            guidance=self.assembly.guidance if guided else self.assembly.unguided,
-            sampler=self.assembly.sampler,
-            num_classes=self.assembly.source.num_classes,
-            device=self.fabric.device,
-            precision=self.precision,
-        )
+    def generator(self, model: JointModel | None = None) -> ImageGenerator:
+        """Return a generator for the model or its moving average, with the recipe's guidance."""
+        return self.assembly.generator(self.fabric.device, self.precision, model=model)
 
     def _after_step(self, trainer: Trainer, step: int) -> dict[str, float]:
         train, evaluate = self.assembly.train, self.assembly.evaluate
@@ -195,28 +177,13 @@ class Session:
         return {}
 
     def _score(self, model: JointModel, step: int) -> dict[str, float]:
-        settings = self.assembly.evaluate
         scores: dict[str, float] = {}
         if self.fabric.is_global_zero:
-            scores = self.evaluator.score(self.generator(model, guided=settings.guided))
-            record = {"step": step, "scores": scores, "protocol": self._protocol()}
+            record = self.scoring.record(model, step)
+            scores = record["scores"]
             write_json(self.folder.evaluation / f"step-{step:08d}.json", record)
         self.fabric.barrier()
         return scores
-
-    def _protocol(self) -> dict[str, Any]:
-        recipe, settings = self.assembly.recipe, self.assembly.evaluate
-        return {
-            "sampler": recipe["sampler"],
-            "guidance": recipe["guidance"] if settings.guided else {"name": "none"},
-            "weights": f"moving average, decay {self.assembly.train.ema}",
-            "labels": "balanced" if self.assembly.source.num_classes else "none",
-            "samples": settings.samples,
-            "extractor": recipe["evaluate"]["extractor"],
-            "reference": f"first {self.evaluator.reference_size()} images of {json.dumps(recipe['data'])}",
-            "seed": settings.seed,
-            "precision": self.precision,
-        }
 
     def _last_scores(self) -> dict[str, float]:
         written = sorted(self.folder.evaluation.glob("step-*.json"))
@@ -236,27 +203,5 @@ class Session:
         self.console.say(f"next       latsem sample {folder} -n 16 --seed 1")
 
     def _result(self) -> RunResult:
-        self.load_newest()
-        return RunResult(self.folder.path, self._last_scores(), self.generator(self.assembly.model))
-
-    def load_newest(self) -> int:
-        """Load the moving average of the newest checkpoint and return its step.
-
-        Raises:
-            UserError: there is no checkpoint.
-        """
-        found = checkpoints(self.folder)
-        if not found:
-            raise UserError(f"{self.folder.path}: no checkpoint yet; let the run reach its first one")
-        load_weights(found[-1], self.assembly.model)
-        return int(found[-1].name.removeprefix("step-"))
-
-
-def _chunks(indices: range, size: int) -> Iterator[range]:
-    return (indices[start : start + size] for start in range(0, len(indices), size))
-
-
-def _sample_name(step: int, count: int, seed: int, label: int | None, recipe: dict[str, Any]) -> str:
-    """Return a file name that differs whenever the images do."""
-    how = short_digest([recipe["guidance"], recipe["sampler"], label])
-    return f"sample-{step:08d}-n{count}-seed{seed}-{how}.png"
+        load_newest(self.folder, self.assembly.model)
+        return RunResult(self.folder.path, self._last_scores(), self.generator())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -24,7 +25,10 @@ class StreamSettings(Settings):
     weight: float | Auto = Field(
         1.0, description="factor of its loss; auto: 2 / (1 + std^2), which keeps its share whatever the scale"
     )
-    prediction: Prediction | None = Field(None, description="x or v; empty: the process's")
+    prediction: Prediction | None = Field(None, description="x, v or eps; empty: the process's")
+    grid: Literal["own", "image"] = Field(
+        "own", description="semantic only; image: brought to the image stream's grid bilinearly, as ReDi does"
+    )
     lead: float = Field(0.0, ge=0, le=1, description="how far its time runs ahead of the common clock (SFD: 0.3)")
     own_time: bool = Field(False, description="draw its training time independently")
     stop_gradient: bool = Field(True, description="detach its target; off only to see what it prevents")
@@ -49,6 +53,9 @@ class TrainSettings(Settings):
     clip: float = Field(1.0, ge=0, description="largest gradient norm; 0: no clipping")
     ema: float = Field(0.9999, ge=0, lt=1, description="decay of the moving average, min(ema, (step - 1) / (step + 9))")
     class_dropout: float = Field(0.1, ge=0, le=1, description="share of labels replaced by 'none', for guidance")
+    semantic_dropout: float = Field(
+        0.0, ge=0, le=1, description="share of images that go without the semantic stream (ReDi: 0.2 for its guidance)"
+    )
     seed: int = Field(0, ge=0, le=MAX_SEED, description="decides weights, data order, times and noise")
     log_every: int = Field(50, ge=1, description="steps between lines of metrics.jsonl")
     picture_every: int = Field(500, ge=0, description="steps between pictures; 0: only at the end")
@@ -82,6 +89,20 @@ class EvaluateSettings(Settings):
     every: int = Field(0, ge=0, description="steps between scores during training; 0: only at the end")
     seed: int = Field(1_000, ge=0, le=MAX_SEED, description="seed of the generated images")
     batch_size: int = Field(250, ge=1, description="images generated at once, a device")
+
+
+class CacheSettings(Settings):
+    """Stored moments and features, made by `latsem cache`."""
+
+    use: Literal["auto", "never", "required"] = Field(
+        "auto", description="auto: if there is one of this recipe's name; never: encode on line"
+    )
+    folder: Path = Field(Path("caches"), description="folder of all caches")
+    features: Literal["auto", "projected", "full", "8bit", "basis"] = Field(
+        "auto", description="auto: projected by a fixed projection, full for one that learns"
+    )
+    components: int = Field(256, ge=1, description="size of the basis, where features are stored in one")
+    shard_images: int = Field(4096, ge=1, description="images in a file")
 
 
 class FabricSettings(Settings):

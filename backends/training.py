@@ -11,17 +11,19 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from ..components.streams import SEMANTIC
 from ..components.torchvision_import import ensure_torchvision
 from .assembly import Assembly
 from .checkpoint import TrainingState, checkpoints, load_checkpoint, save_checkpoint
 from .console import RunConsole, TrainingProgress
 from .errors import RunFailed
 from .interrupt import StopRequest
-from .loader import BatchPlan, fixed_batches, training_batches
+from .loader import LABEL, Batch, BatchPlan, encoded_batches, training_batches
 from .log import MetricLog
 from .model import JointModel, TrainingBatch
 from .randomness import derived_generator
 from .run_folder import RunFolder
+from .space import Encoded
 
 Hook = Callable[[int], dict[str, float]]
 """Called after a step; what it returns is logged."""
@@ -59,20 +61,16 @@ def make_optimizer(model: JointModel, assembly: Assembly) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, betas=(train.betas[0], train.betas[1]), weight_decay=train.weight_decay)
 
 
-def fit_projection(assembly: Assembly, device: torch.device) -> None:
-    """Take the projection's feature statistics from the first images of the source, unless it has them."""
+def fit_statistics(assembly: Assembly, device: torch.device) -> None:
+    """Measure on the first images of the data what projection and tokenizer need, unless they have it."""
+
+    def encoded(count: int) -> Iterator[Encoded]:
+        return encoded_batches(assembly.feed, range(min(count, len(assembly.feed))), FIT_BATCH, device)
+
     projection = assembly.model.projection
-    if projection is None or bool(projection.fitted):
-        return
-
-    def grids() -> Iterator[Tensor]:
-        images_wanted = range(min(assembly.fit_images, len(assembly.source)))
-        for images, _ in fixed_batches(assembly.source, images_wanted, FIT_BATCH):
-            features = assembly.space.observe(images.to(device)).features
-            if features is not None:
-                yield features
-
-    projection.fit(grids())
+    if projection is not None and not bool(projection.fitted):
+        projection.fit(each.features for each in encoded(assembly.fit_images) if each.features is not None)
+    assembly.space.tokenizer.fit(each.code for each in encoded(assembly.measure_images))
 
 
 @dataclass
@@ -166,11 +164,11 @@ class Trainer:
         if self.step and (not newest or newest[-1].name != f"step-{self.step:08d}"):
             self.save()
 
-    def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def _batches(self) -> Iterator[Batch]:
         on_cpu = self.fabric.device.type == "cpu"
         workers = self.settings.workers
         return training_batches(
-            self.assembly.source,
+            self.assembly.feed,
             self.plan,
             seed=self.settings.seed,
             rank=self.fabric.global_rank,
@@ -190,7 +188,7 @@ class Trainer:
         progress.status(self.step, means["loss"], speed, left)
         return means
 
-    def _one_step(self, batches: Iterator[tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
+    def _one_step(self, batches: Iterator[Batch]) -> dict[str, Tensor]:
         step = self.step + 1
         self._set_rates(step)
         generator = derived_generator(self.fabric.device, "step", self.settings.seed, step, self.fabric.global_rank)
@@ -213,22 +211,31 @@ class Trainer:
         self.step = step
         return values
 
-    def _backward(self, batch: tuple[Tensor, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
+    def _backward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         device, process = self.fabric.device, self.assembly.model.process
-        images, labels = (x.to(device, non_blocking=True) for x in batch)
+        batch = {name: values.to(device, non_blocking=True) for name, values in batch.items()}
         with self.fabric.autocast():
-            observation = self.assembly.space.observe(images)
-        count = len(images)
-        labels = self._drop_labels(labels, generator)
+            encoded = self.assembly.feed.encode(batch)
+        count = len(batch[LABEL])
+        labels = self._drop_labels(batch[LABEL], generator)
         noise, times = process.sample_noise(count, generator), process.sample_times(count, generator)
-        terms, log = self.wrapped(TrainingBatch(observation, labels, noise, times))
+        observation = self.assembly.space.observe(encoded, generator)
+        shown = self._drop_semantics(count, generator)
+        terms, log = self.wrapped(TrainingBatch(observation, labels, noise, times, shown))
         loss = torch.stack(list(terms.values())).sum()
         self.fabric.backward(loss / self.plan.accumulation)
         return {"loss": loss.detach(), **{f"loss/{name}": term.detach() for name, term in terms.items()}, **log}
 
     def _drop_labels(self, labels: Tensor, generator: torch.Generator) -> Tensor:
         dropped = torch.rand(len(labels), generator=generator, device=labels.device) < self.settings.class_dropout
-        return torch.where(dropped, self.assembly.source.num_classes, labels)
+        return torch.where(dropped, self.assembly.num_classes, labels)
+
+    def _drop_semantics(self, count: int, generator: torch.Generator) -> dict[str, Tensor]:
+        """Return which images have their semantic stream: each image's own draw."""
+        if not self.settings.semantic_dropout:
+            return {}
+        drawn = torch.rand(count, generator=generator, device=generator.device)
+        return {SEMANTIC: (drawn >= self.settings.semantic_dropout).float()}
 
     def _gradient_norm(self) -> Tensor:
         norm = self.fabric.clip_gradients(

@@ -6,8 +6,11 @@ import sys
 
 import typer
 
+from .cache import cache
 from .check import check
 from .compare import compare
+from .evaluate import evaluate
+from .import_ import import_
 from .list import list_parts
 from .run import run
 from .sample import sample
@@ -24,7 +27,10 @@ app.command()(run)
 app.command("list")(list_parts)
 app.command()(show)
 app.command()(check)
+app.command()(cache)
+app.command("import")(import_)
 app.command()(sample)
+app.command()(evaluate)
 app.command()(compare)
 
 

@@ -2,37 +2,83 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from ..backends.assembly import Assembly
+from ..backends.assembly import Assembly, ImageModel
 from ..backends.errors import UserError
+from ..backends.latent import LatentSpace
+from ..backends.loader import ImageFeed
 from ..backends.model import JointModel
 from ..backends.pixel import PixelSpace
 from ..backends.run_folder import RunFolder, claim_folder
+from ..backends.sampling import TrainedRun
+from ..backends.scoring import score_again
 from ..backends.session import Session
+from ..backends.space import Space
+from ..components.encoders.encoder import Encoder
 from ..components.guidance.settings import NoGuidanceSettings
 from ..components.registry import build
 from . import derive
+from .caching import ONLINE, choose_feed
 from .recipe import Recipe, from_values
 from .schema import RecipeSettings
 
+SPACES: Mapping[str, type[Space]] = {"pixel": PixelSpace, "latent": LatentSpace}
 
-def assemble(recipe: Recipe) -> Assembly:
+
+def assemble(recipe: Recipe, *, begun_with: str | None = None) -> Assembly:
     """Build every part of a recipe. Initial weights are a function of the seed.
 
+    Args:
+        begun_with: the feed that a run which goes on began with.
+
     Raises:
-        UserError: the data cannot be used.
+        UserError: the data, a model or a cache cannot be used.
     """
     settings = recipe.settings
-    streams = derive.stream_specs(settings)
     try:
         source = build(settings.data)
     except (OSError, ValueError) as error:
         raise UserError(f"data: {error}") from None
     device_type = "cuda" if settings.fabric.accelerator != "cpu" and torch.cuda.is_available() else "cpu"
+    width = settings.evaluate.extractor.width()
+    parts = image_model(recipe, source.num_classes, _encoder(settings))
+    assembly = Assembly(
+        **vars(parts),
+        name=recipe.name,
+        text=recipe.text,
+        source=source,
+        feed=ImageFeed(source, parts.space),
+        feed_name=ONLINE,
+        extractor=build(settings.evaluate.extractor),
+        metrics={metric.name: build(metric, width=width) for metric in settings.evaluate.metrics},
+        attention=_attention(settings, device_type),
+        fit_images=settings.projection.fit_images if settings.projection is not None else 0,
+        measure_images=settings.tokenizer.measured_on,
+        train=settings.train,
+        evaluate=settings.evaluate,
+    )
+    feed, feed_name = choose_feed(recipe, assembly, begun_with)
+    return replace(assembly, feed=feed, feed_name=feed_name)
+
+
+def image_model(recipe: Recipe, num_classes: int, encoder: Encoder | None = None) -> ImageModel:
+    """Build what makes images. Initial weights are a function of the seed.
+
+    Raises:
+        UserError: the tokenizer cannot be loaded.
+    """
+    settings = recipe.settings
+    streams = derive.stream_specs(settings)
+    try:
+        tokenizer = build(settings.tokenizer)
+    except ValueError as error:
+        raise UserError(str(error)) from None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.train.seed)
         projection = (
@@ -40,28 +86,36 @@ def assemble(recipe: Recipe) -> Assembly:
             if settings.projection is not None and settings.encoder is not None
             else None
         )
-        denoiser = build(settings.denoiser, streams=streams, num_classes=source.num_classes)
+        denoiser = build(settings.denoiser, streams=streams, num_classes=num_classes)
     process = build(settings.process, streams=streams)
-    width = settings.evaluate.extractor.width()
-    return Assembly(
-        name=recipe.name,
-        text=recipe.text,
+    model = JointModel(
+        denoiser,
+        projection,
+        process,
+        streams,
+        auto_weights=derive.auto_weights(settings),
+        normalization=tokenizer.normalization,
+    )
+    guidance: dict[str, Any] = {"null_label": num_classes}
+    return ImageModel(
         recipe=recipe.resolved(),
-        source=source,
-        space=PixelSpace(build(settings.tokenizer), build(settings.encoder) if settings.encoder is not None else None),
-        model=JointModel(denoiser, projection, process, streams, derive.auto_weights(settings)),
-        guidance=build(settings.guidance, null_label=source.num_classes),
-        unguided=build(NoGuidanceSettings(), null_label=source.num_classes),
-        sampler=build(settings.sampler),
-        extractor=build(settings.evaluate.extractor),
-        metrics={metric.name: build(metric, width=width) for metric in settings.evaluate.metrics},
+        space=SPACES[settings.backend](tokenizer, encoder),
+        model=model,
+        guidance=build(settings.guidance, **guidance),
+        unguided=build(NoGuidanceSettings(), **guidance),
+        sampler=build(settings.sampler, path=process.path),
         streams=streams,
-        attention=_attention(settings, device_type),
-        fit_images=settings.projection.fit_images if settings.projection is not None else 0,
-        train=settings.train,
-        evaluate=settings.evaluate,
+        num_classes=num_classes,
         fabric=settings.fabric,
     )
+
+
+def _encoder(settings: RecipeSettings) -> Encoder | None:
+    try:
+        encoder: Encoder | None = build(settings.encoder) if settings.encoder is not None else None
+    except ValueError as error:
+        raise UserError(f"encoder: {error}") from None
+    return encoder
 
 
 def _attention(settings: RecipeSettings, device_type: str) -> str:
@@ -79,18 +133,31 @@ def open_session(recipe: Recipe, *, root: Path, name: str | None = None, quiet: 
         UserError: `name` belongs to a run of another recipe.
     """
     folder = claim_folder(root, recipe.name, recipe.resolved(), name)
-    session = Session(assemble(recipe), folder, quiet=quiet)
+    session = Session(assemble(recipe, begun_with=folder.feed()), folder, quiet=quiet)
     for warning in recipe.warnings:
         session.console.warn(warning)
     return session
 
 
-def open_run(folder: Path, overrides: Sequence[str] = (), *, quiet: bool = False) -> Session:
-    """Return a session on a run folder, with overrides of what does not change its weights (guidance, sampler, ...).
+def evaluate_run(folder: Path, overrides: Sequence[str] = ()) -> Path:
+    """Score a run folder again, with overrides of what does not change its weights, and return the scores' file.
 
     Raises:
         UserError: not a run folder, or an override that does not fit.
     """
     run = RunFolder(folder)
     recipe = from_values(folder.parent.name, run.recipe(), overrides)
-    return Session(assemble(recipe), run, quiet=quiet)
+    return score_again(assemble(recipe, begun_with=ONLINE), run)
+
+
+def open_run(folder: Path, overrides: Sequence[str] = ()) -> TrainedRun:
+    """Return a run folder to sample from, with overrides of what does not change its weights (guidance, sampler, ...).
+
+    The data that the run was trained on need not be there.
+
+    Raises:
+        UserError: not a run folder, or an override that does not fit.
+    """
+    run = RunFolder(folder)
+    recipe = from_values(folder.parent.name, run.recipe(), overrides, data_needed=False)
+    return TrainedRun(image_model(recipe, run.num_classes()), run)

@@ -5,67 +5,138 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..backends.settings import StreamSettings
-from ..components.streams import IMAGE, SEMANTIC, StreamSpec
+from ..components.registry import available
+from ..components.samplers.settings import SamplerSettings
+from ..components.settings import Settings
+from ..components.streams import IMAGE, SEMANTIC, PathKind, StreamSpec
 from .schema import RecipeSettings
 
 Problem = tuple[tuple[str, ...], str]
 """Path of a key, and what is wrong with it."""
 
 
-def outside_problems(recipe: RecipeSettings) -> Iterator[Problem]:
-    """Yield what is wrong outside the recipe: folders and files that it names."""
-    for key, message in recipe.data.problems():
-        yield ("data", key), message
+def outside_problems(recipe: RecipeSettings, *, data_needed: bool = True) -> Iterator[Problem]:
+    """Yield what is wrong outside the recipe: folders, files and models that it names."""
+    if data_needed:
+        for section, part in (("data", recipe.data), ("encoder", recipe.encoder)):
+            for key, message in part.problems() if part is not None else ():
+                yield (section, key), message
+    for key, message in recipe.tokenizer.problems():
+        yield ("tokenizer", key), message
 
 
 def clashes(recipe: RecipeSettings) -> Iterator[Problem]:
     """Yield everything that keeps the parts from fitting together."""
-    if recipe.encoder is not None and recipe.projection is None:
-        yield (
-            ("projection",),
-            "an encoder needs a projection (pca, random, coevolving) to make a stream of its features",
-        )
-    if recipe.projection is not None and recipe.encoder is None:
-        yield ("encoder",), "a projection needs an encoder (see 'latsem list encoder')"
-    grid_problems = list(_grid_problems(recipe))
-    yield from grid_problems
-    if recipe.encoder is not None and recipe.projection is not None:
-        width = recipe.encoder.width()
-        if recipe.projection.channels > width:
-            channels = recipe.projection.channels
-            yield ("projection", "channels"), f"{channels} channels from {width} features of '{recipe.encoder.name}'"
-    if not grid_problems:
-        yield from (((("denoiser", key)), message) for key, message in recipe.denoiser.problems(stream_specs(recipe)))
+    yield from _encoder_problems(recipe)
+    space_problems = list(_space_problems(recipe))
+    yield from space_problems
+    if not space_problems:
+        yield from _grid_problems(recipe)
     present = {IMAGE} | ({SEMANTIC} if recipe.encoder is not None else set())
     for stream in recipe.streams:
         if stream not in present:
             yield ("streams", stream), f"there is no '{stream}' stream without an encoder"
-    for name in recipe.guidance.streams_named():
-        if name not in present:
-            yield ("guidance", "streams"), f"there is no stream '{name}' (only {', '.join(sorted(present))})"
+    yield from _process_problems(recipe)
+    yield from _guidance_problems(recipe, present)
+    if recipe.cache.features == "projected" and recipe.projection is not None and recipe.projection.learns():
+        name = recipe.projection.name
+        yield (
+            ("cache", "features"),
+            f"'{name}' goes on learning: what it makes now cannot be stored (full, 8bit or basis)",
+        )
     yield from _score_problems(recipe)
+
+
+def _encoder_problems(recipe: RecipeSettings) -> Iterator[Problem]:
+    encoder, projection = recipe.encoder, recipe.projection
+    if encoder is None and projection is None:
+        return
+    if projection is None:
+        yield (
+            ("projection",),
+            "an encoder needs a projection (pca, random, coevolving) to make a stream of its features",
+        )
+    elif encoder is None:
+        yield ("encoder",), "a projection needs an encoder (see 'latsem list encoder')"
+    elif projection.channels > encoder.width():
+        channels = projection.channels
+        yield ("projection", "channels"), f"{channels} channels from {encoder.width()} features of '{encoder.name}'"
+
+
+def _space_problems(recipe: RecipeSettings) -> Iterator[Problem]:
+    tokenizer, side = recipe.tokenizer, recipe.data.side
+    if tokenizer.space != recipe.backend:
+        yield (
+            ("backend",),
+            f"tokenizer '{tokenizer.name}' belongs to backend '{tokenizer.space}', not '{recipe.backend}'",
+        )
+    elif side % tokenizer.factor():
+        factor = tokenizer.factor()
+        yield ("tokenizer",), f"'{tokenizer.name}' takes images whose side is a multiple of {factor}, not {side}"
 
 
 def _grid_problems(recipe: RecipeSettings) -> Iterator[Problem]:
     grid, patch = recipe.tokenizer.grid(recipe.data.side), recipe.denoiser.patch
     if grid % patch:
-        legal = ", ".join(str(p) for p in range(1, grid + 1) if grid % p == 0)
+        legal = ", ".join(map(str, _divisors(grid)))
         yield ("denoiser", "patch"), f"patch {patch} does not divide an image stream of {grid}x{grid} (legal: {legal})"
         return
-    tokens = grid // patch
-    if recipe.encoder is not None and not _match(tokens, recipe.encoder.grid()):
-        features = recipe.encoder.grid()
-        legal = ", ".join(str(p) for p in range(1, grid + 1) if grid % p == 0 and _match(grid // p, features))
+    if list(recipe.denoiser.fusion.problems(stream_specs(recipe))):
+        tokens, encoder = grid // patch, recipe.encoder
+        fitting = [p for p in _divisors(grid) if not list(recipe.denoiser.fusion.problems(stream_specs(recipe, p)))]
+        features = f"the {encoder.grid()}x{encoder.grid()} features of '{encoder.name}'" if encoder else "the others"
         yield (
             ("denoiser", "patch"),
-            f"{tokens}x{tokens} image tokens cannot match the {features}x{features} features of "
-            f"'{recipe.encoder.name}' (legal patches: {legal or 'none for this image size'})",
+            f"{tokens}x{tokens} image tokens cannot match {features} (legal patches: "
+            f"{', '.join(map(str, fitting)) or 'none for this image size'}; or fusion separate, or "
+            "streams.semantic.grid=image)",
         )
+        return
+    yield from ((("denoiser", key), message) for key, message in recipe.denoiser.problems(stream_specs(recipe)))
 
 
-def _match(tokens: int, features: int) -> bool:
-    """Return whether image tokens and features cover each other in whole squares."""
-    return tokens % features == 0 or features % tokens == 0
+def _divisors(number: int) -> list[int]:
+    return [divisor for divisor in range(1, number + 1) if number % divisor == 0]
+
+
+def _process_problems(recipe: RecipeSettings) -> Iterator[Problem]:
+    process, sampler = recipe.process, recipe.sampler
+    if sampler.path != process.path:
+        fitting = ", ".join(name for name, part in available("sampler").items() if _walks(part.settings, process.path))
+        yield ("sampler",), f"'{sampler.name}' cannot sample from process '{process.name}' (one of {fitting})"
+    else:
+        yield from ((("sampler", key), message) for key, message in sampler.problems(process.length()))
+    for name, stream in recipe.streams.items():
+        if stream.prediction is not None and stream.prediction not in process.predictions():
+            legal = ", ".join(process.predictions())
+            yield ("streams", name, "prediction"), f"process '{process.name}' predicts {legal}, not {stream.prediction}"
+        if stream.lead and not process.has_leads():
+            yield ("streams", name, "lead"), f"process '{process.name}' has one clock for all streams"
+
+
+def _walks(sampler: type[Settings], path: PathKind) -> bool:
+    return issubclass(sampler, SamplerSettings) and sampler.path == path
+
+
+def _guidance_problems(recipe: RecipeSettings, present: set[str]) -> Iterator[Problem]:
+    guidance, train = recipe.guidance, recipe.train
+    for name in guidance.streams_named():
+        if name not in present:
+            yield ("guidance", "streams"), f"there is no stream '{name}' (only {', '.join(sorted(present))})"
+    label, semantics = guidance.label_contrast(), guidance.semantic_contrast()
+    if label is not None and label.scale != 1 and train.class_dropout == 0:
+        yield (
+            ("guidance",),
+            f"'{guidance.name}' compares with images without a label, and train.class_dropout is 0: none were trained",
+        )
+    if semantics is not None and SEMANTIC not in present:
+        yield ("guidance",), f"'{guidance.name}' needs a semantic stream; add an encoder and a projection"
+    elif semantics is not None and semantics.scale != 1 and train.semantic_dropout == 0:
+        yield (
+            ("guidance",),
+            f"'{guidance.name}' compares with images without semantics, and train.semantic_dropout is 0: none were "
+            "trained (ReDi trains with 0.2)",
+        )
 
 
 def _score_problems(recipe: RecipeSettings) -> Iterator[Problem]:
@@ -84,21 +155,30 @@ def _score_problems(recipe: RecipeSettings) -> Iterator[Problem]:
 
 def warnings(recipe: RecipeSettings) -> Iterator[str]:
     """Yield settings that silently do nothing."""
-    if recipe.data.classes() == 0 and recipe.guidance.needs_labels():
+    label = recipe.guidance.label_contrast()
+    if recipe.data.classes() == 0 and label is not None and label.scale != 1:
         yield f"guidance '{recipe.guidance.name}' has no effect: the images are not labelled"
-    if recipe.guidance.needs_labels() and recipe.data.classes() and recipe.train.class_dropout == 0:
-        yield f"guidance '{recipe.guidance.name}' compares with a class that is never trained: class_dropout is 0"
+    if recipe.train.semantic_dropout and recipe.encoder is None:
+        yield "train.semantic_dropout has no effect: there is no semantic stream"
 
 
-def stream_specs(recipe: RecipeSettings) -> dict[str, StreamSpec]:
-    """Return the streams of a recipe whose grids match (see `clashes`)."""
-    grid, patch = recipe.tokenizer.grid(recipe.data.side), recipe.denoiser.patch
+def stream_specs(recipe: RecipeSettings, patch: int | None = None) -> dict[str, StreamSpec]:
+    """Return the streams of a recipe whose grids match (see `clashes`), or would match with another patch."""
+    grid, patch = recipe.tokenizer.grid(recipe.data.side), patch or recipe.denoiser.patch
     specs = {IMAGE: _spec(recipe, IMAGE, recipe.tokenizer.channels(), grid, patch)}
     if recipe.encoder is not None and recipe.projection is not None:
+        own = _stream_settings(recipe, SEMANTIC).grid == "own"
         features = recipe.encoder.grid()
-        semantic_patch = max(1, features // (grid // patch))
-        specs[SEMANTIC] = _spec(recipe, SEMANTIC, recipe.projection.channels, features, semantic_patch)
+        semantic_grid, semantic_patch = (features, max(1, features // (grid // patch))) if own else (grid, patch)
+        specs[SEMANTIC] = _spec(recipe, SEMANTIC, recipe.projection.channels, semantic_grid, semantic_patch)
     return specs
+
+
+def feature_form(recipe: RecipeSettings) -> str:
+    """Return the form in which a cache of this recipe stores features."""
+    if recipe.cache.features != "auto":
+        return recipe.cache.features
+    return "full" if recipe.projection is not None and recipe.projection.learns() else "projected"
 
 
 def auto_weights(recipe: RecipeSettings) -> frozenset[str]:
@@ -106,17 +186,22 @@ def auto_weights(recipe: RecipeSettings) -> frozenset[str]:
     return frozenset(name for name, settings in recipe.streams.items() if settings.weight == "auto")
 
 
+def _stream_settings(recipe: RecipeSettings, name: str) -> StreamSettings:
+    return dict(recipe.streams).get(name, StreamSettings())  # type: ignore[call-overload]
+
+
 def _spec(recipe: RecipeSettings, name: str, channels: int, grid: int, patch: int) -> StreamSpec:
-    own = dict(recipe.streams).get(name, StreamSettings())  # type: ignore[call-overload]
+    own = _stream_settings(recipe, name)
     return StreamSpec(
         name=name,
         channels=channels,
         grid=grid,
         patch=patch,
-        prediction=own.prediction or recipe.process.prediction,
+        prediction=own.prediction or recipe.process.predictions()[0],
         weight=1.0 if own.weight == "auto" else own.weight,
         scale=own.scale,
         lead=own.lead,
         own_time=own.own_time,
         stop_gradient=own.stop_gradient,
+        learned_variance=recipe.process.learns_variance(),
     )

@@ -83,13 +83,15 @@ def load(recipe: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     return check(path.stem, text, sourced)
 
 
-def from_values(name: str, values: dict[str, Any], overrides: Sequence[str] = ()) -> Recipe:
+def from_values(
+    name: str, values: dict[str, Any], overrides: Sequence[str] = (), *, data_needed: bool = True
+) -> Recipe:
     """Return a recipe from plain values, as a run folder stores them, with overrides."""
-    return check(name, "", override(Sourced(values, {(): name}), overrides))
+    return check(name, "", override(Sourced(values, {(): name}), overrides), data_needed=data_needed)
 
 
-def check(name: str, text: str, sourced: Sourced) -> Recipe:
-    """Validate values and how the parts fit together.
+def check(name: str, text: str, sourced: Sourced, *, data_needed: bool = True) -> Recipe:
+    """Validate values, how the parts fit together and what they name outside; of the data only where it is needed.
 
     Raises:
         UserError: every problem, one line each.
@@ -98,10 +100,11 @@ def check(name: str, text: str, sourced: Sourced) -> Recipe:
         settings = RecipeSettings.model_validate(sourced.values)
     except ValidationError as error:
         raise UserError(*[_line(sourced, e["loc"], e["msg"]) for e in error.errors()]) from None
-    problems = list(derive.outside_problems(settings)) or list(derive.clashes(settings))
+    outside = list(derive.outside_problems(settings, data_needed=data_needed))
+    problems = outside or list(derive.clashes(settings))
     if problems:
         raise UserError(*[_line(sourced, path, message) for path, message in problems])
-    return Recipe(name, text, settings, tuple(derive.warnings(settings)))
+    return Recipe(name, text, settings, tuple(derive.warnings(settings)) if data_needed else ())
 
 
 def _line(sourced: Sourced, path: KeyPath, message: str) -> str:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ..backends.settings import EvaluateSettings, FabricSettings, StreamSettings, TrainSettings
+from ..backends.settings import CacheSettings, EvaluateSettings, FabricSettings, StreamSettings, TrainSettings
 from ..components.data.settings import DataSettings
 from ..components.denoisers.settings import DenoiserSettings, JiTSettings
 from ..components.encoders.settings import EncoderSettings
@@ -22,7 +22,7 @@ from ..components.tokenizers.settings import PixelSettings, TokenizerSettings
 class RecipeSettings(Settings):
     """A whole run."""
 
-    backend: Literal["pixel"] = Field("pixel", description="space in which images are diffused")
+    backend: Literal["pixel", "latent"] = Field("pixel", description="space in which images are diffused")
     data: Annotated[DataSettings, PartField("data")] = Field(description="images and labels")
     tokenizer: Annotated[TokenizerSettings, PartField("tokenizer")] = Field(
         default_factory=PixelSettings, description="images to the image stream"
@@ -50,5 +50,6 @@ class RecipeSettings(Settings):
     )
     train: TrainSettings = Field(default_factory=TrainSettings)
     evaluate: EvaluateSettings = Field(default_factory=EvaluateSettings)
+    cache: CacheSettings = Field(default_factory=CacheSettings)
     fabric: FabricSettings = Field(default_factory=FabricSettings)
     plugins: list[str] = Field(default_factory=list, description="Python files with parts of your own; they are run")

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from latsem.backends.model import JointModel, TrainingBatch
-from latsem.backends.pixel import Observation
+from latsem.backends.space import Observation
 from latsem.components.registry import create
 from latsem.components.streams import StreamSpec
 
@@ -27,7 +27,7 @@ def joint(projection: dict[str, object] | None = None, auto: bool = False, **sem
     part.fit([features(64)])
     denoiser = create("denoiser", "jit", streams=streams, num_classes=0, depth=1, width=32, heads=2, patch=4)
     process = create("process", "flow", streams=streams)
-    return JointModel(denoiser, part, process, streams, frozenset({"semantic"} if auto else ()))
+    return JointModel(denoiser, part, process, streams, auto_weights=frozenset({"semantic"} if auto else ()))
 
 
 def features(batch: int, seed: int = 0) -> Tensor:
@@ -145,3 +145,66 @@ def test_the_loss_is_the_weighted_sum_of_means_per_stream() -> None:
     terms, log = step(model)
     assert float(terms["semantic"].detach()) == pytest.approx(0.25 * float(log["error/semantic"]))
     assert float(terms["image"].detach()) == pytest.approx(float(log["error/image"]))
+
+
+def half_shown(model: JointModel, batch: int = 16) -> tuple[TrainingBatch, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    noise, times = model.process.sample_noise(batch, generator), model.process.sample_times(batch, generator)
+    shown = (torch.arange(batch) % 2 == 0).float()
+    labels = torch.zeros(batch, dtype=torch.long)
+    return TrainingBatch(observe(batch), labels, noise, times, {"semantic": shown}), shown
+
+
+def test_an_image_without_semantics_sees_zeros_and_has_no_loss_on_them() -> None:
+    """Each image by its own draw, and the noisy stream itself is zeroed: what guidance shows the model later."""
+    model = wake(joint({"name": "pca"}))
+    seen: list[Tensor] = []
+    model.denoiser.embeddings["semantic"].register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    batch, shown = half_shown(model)
+    terms, log = model(batch)
+    assert not bool(seen[0][1::2].any()) and bool(seen[0][::2].flatten(1).any(1).all())
+    process, clean = model.process, model.process.scaled(model.clean_streams(batch.observation))
+    noisy = process.noise(clean, batch.noise, batch.times)
+    noisy["semantic"] = noisy["semantic"] * shown[:, None, None, None]
+    predicted = process.scaled_predictions(model.denoiser(process.unscaled(noisy), batch.times, batch.labels))
+    errors = process.losses(predicted, clean, batch.noise, batch.times)
+    kept = float((errors["semantic"] * shown).mean().detach())
+    assert float(terms["semantic"].detach()) == pytest.approx(kept) == pytest.approx(float(log["error/semantic"]))
+    assert float(terms["image"].detach()) == pytest.approx(float(errors["image"].mean().detach()))
+
+
+def test_features_are_brought_to_the_image_streams_grid_bilinearly() -> None:
+    streams = {**specs(), "semantic": StreamSpec("semantic", 4, 8, 4, prediction="v")}
+    projection = create("projection", "pca", features=FEATURES, channels=4)
+    projection.fit([features(64)])
+    denoiser = create("denoiser", "sit", streams=streams, num_classes=0, depth=1, width=32, heads=2, patch=4)
+    model = JointModel(denoiser, projection, create("process", "flow", streams=streams), streams)
+    semantic = model.clean_streams(observe())["semantic"]
+    own = projection(features(16))
+    expected = torch.nn.functional.interpolate(own, (8, 8), mode="bilinear")
+    assert torch.equal(semantic, expected)
+    # Positions lie at the centres of cells: a fine corner is the coarse corner, an inner one a mixture 3 : 1.
+    assert torch.allclose(semantic[:, :, 0, 0], own[:, :, 0, 0])
+    assert torch.allclose(semantic[:, :, 0, 1], 0.75 * own[:, :, 0, 0] + 0.25 * own[:, :, 0, 1], atol=1e-6)
+
+
+def test_a_diffusion_trains_its_variance_by_a_term_of_its_own() -> None:
+    streams = {
+        "image": StreamSpec("image", 3, 8, 4, prediction="eps", learned_variance=True),
+        "semantic": StreamSpec("semantic", 4, 4, 2, prediction="eps", learned_variance=True, weight=0.5),
+    }
+    projection = create("projection", "pca", features=FEATURES, channels=4)
+    projection.fit([features(64)])
+    denoiser = create("denoiser", "dit", streams=streams, num_classes=0, depth=1, width=32, heads=2, patch=4)
+    model = JointModel(denoiser, projection, create("process", "ddpm", streams=streams), streams)
+    terms, log = step(model)
+    assert set(terms) == {"image", "image/variance", "semantic", "semantic/variance"}
+    assert float(terms["semantic/variance"].detach()) == pytest.approx(0.5 * float(log["error/semantic/variance"]))
+    guess = model.predict(draw_noise(model), {"image": 0.5, "semantic": 0.5}, torch.zeros(2, dtype=torch.long))
+    assert {key: value.shape[1] for key, value in guess.items()} == {
+        "image": 3, "image/variance": 3, "semantic": 4, "semantic/variance": 4,
+    }  # fmt: skip
+
+
+def draw_noise(model: JointModel) -> dict[str, Tensor]:
+    return model.process.sample_noise(2, torch.Generator().manual_seed(0))

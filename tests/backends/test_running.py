@@ -13,15 +13,16 @@ from safetensors.torch import load_file
 from latsem.backends.checkpoint import checkpoints, verify
 from latsem.backends.errors import Interrupted, RunFailed, UserError
 from latsem.backends.evaluation import Evaluator
-from latsem.backends.loader import BatchPlan, MicroBatches, training_batches
+from latsem.backends.loader import BatchPlan, ImageFeed, MicroBatches, training_batches
 from latsem.backends.log import read_lines
 from latsem.backends.pictures import evolution_picture, grid_picture, save_picture, semantic_colours, semantic_picture
+from latsem.backends.pixel import PixelSpace
 from latsem.backends.randomness import derived_generator, derived_seed
 from latsem.backends.run_folder import RunFolder, differences
 from latsem.backends.training import Trainer, make_ema
 from latsem.components.registry import create
 from latsem.recipes import load
-from latsem.recipes.assemble import open_run, open_session
+from latsem.recipes.assemble import evaluate_run, open_run, open_session
 
 
 def weights(folder: Path, which: str = "ema") -> dict[str, torch.Tensor]:
@@ -52,12 +53,13 @@ def test_every_image_is_seen_once_an_epoch_by_all_processes_together() -> None:
 
 
 def test_data_can_start_at_any_step_and_be_read_by_workers() -> None:
-    source, plan = create("data", "shapes", size=30), BatchPlan(8, 1, 4)
+    plan = BatchPlan(8, 1, 4)
+    source = ImageFeed(create("data", "shapes", size=30), PixelSpace(create("tokenizer", "pixel"), None))
     whole = list(training_batches(source, plan, seed=1, rank=0, steps=range(6), workers=0, pin=False))
     rest = list(training_batches(source, plan, seed=1, rank=0, steps=range(3, 6), workers=2, pin=False))
     assert len(whole) == 12
-    for (images, labels), (same, same_labels) in zip(whole[6:], rest, strict=True):
-        assert torch.equal(images, same) and torch.equal(labels, same_labels)
+    for batch, same in zip(whole[6:], rest, strict=True):
+        assert all(torch.equal(batch[name], same[name]) for name in ("images", "label"))
 
 
 def test_seeds_depend_on_everything_they_are_made_of() -> None:
@@ -159,13 +161,13 @@ def test_an_image_depends_on_its_seed_and_not_on_what_is_drawn_beside_it(tmp_pat
 
 def test_a_run_can_be_opened_with_another_sampler_and_guidance(tmp_path: Path) -> None:
     folder = load("pixel_coredi", QUICK_JOINT).run(root=tmp_path, quiet=True).folder
-    plain = open_run(folder, quiet=True).draw_samples(5, 0)
-    guided = open_run(folder, ["guidance.scale=3", "sampler=euler"], quiet=True).draw_samples(5, 0)
+    plain = open_run(folder).draw_samples(5, 0)
+    guided = open_run(folder, ["guidance.scale=3", "sampler=euler"]).draw_samples(5, 0)
     assert plain != guided and plain.is_file() and guided.is_file()
     with pytest.raises(UserError, match="5 classes"):
-        open_run(folder, quiet=True).draw_samples(5, 0, 9)
+        open_run(folder).draw_samples(5, 0, 9)
     with pytest.raises(UserError, match="not a run folder"):
-        open_run(tmp_path, quiet=True)
+        open_run(tmp_path)
 
 
 def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
@@ -177,13 +179,13 @@ def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
     content[len(content) // 2] ^= 1
     weights_file.write_bytes(content)
     with pytest.raises(UserError, match=r"ema.safetensors: missing or damaged"):
-        open_run(folder, quiet=True).load_newest()
+        open_run(folder).load_newest()
 
 
 def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
     folder = load("pixel_jit", QUICK_JOINT[:-1]).run(root=tmp_path, quiet=True).folder
     with pytest.raises(UserError, match=r"belong to another model \(denoiser.blocks.1"):
-        open_run(folder, ["denoiser.depth=2"], quiet=True).load_newest()
+        open_run(folder, ["denoiser.depth=2"]).load_newest()
 
 
 def test_only_the_newest_checkpoints_stay(tmp_path: Path) -> None:
@@ -224,8 +226,20 @@ def test_scores_carry_their_protocol_and_the_data_scores_zero_against_itself(tmp
         def batches(self, indices: range, batch_size: int, seed: int) -> list[torch.Tensor]:
             return [torch.stack([session.assembly.source.item(i, 0)[0] for i in range(70)]).float() / 127.5 - 1]
 
-    evaluator: Evaluator = session.evaluator
+    evaluator: Evaluator = session.scoring.evaluator
     assert evaluator.score(Data())["frechet"] == pytest.approx(0, abs=1e-6)  # type: ignore[arg-type]
+
+
+def test_a_run_can_be_scored_again_by_another_protocol(tmp_path: Path) -> None:
+    recipe = load("latent_redi", QUICK_JOINT)
+    result = recipe.run(root=tmp_path, quiet=True)
+    same = json.loads(evaluate_run(result.folder).read_text())
+    assert same["scores"] == result.scores
+    guided = json.loads(evaluate_run(result.folder, ["guidance=representation", "evaluate.guided=true"]).read_text())
+    assert guided["protocol"]["guidance"]["name"] == "representation" and guided["scores"] != same["scores"]
+    assert recipe.run(root=tmp_path, quiet=True).scores == result.scores
+    with pytest.raises(UserError, match="train.semantic_dropout is 0"):
+        evaluate_run(result.folder, ["guidance=representation", "train.semantic_dropout=0"])
 
 
 def test_differences_name_keys() -> None:

@@ -120,7 +120,7 @@ def test_every_mistake_is_reported_at_once_with_its_line(tmp_path: Path) -> None
         (["denoiser.patch=7"], "denoiser.patch: patch 7 does not divide an image stream of 32x32 (legal: 1, 2, 4, 8"),
         (
             ["data=folder", "data.root=.", "data.image_size=48"],
-            "6x6 image tokens cannot match the 4x4 features of 'shapes_vit' (legal patches: 1, 2, 3, 4, 6, 12, 24, 48)",
+            "6x6 image tokens cannot match the 4x4 features of 'shapes_vit' (legal patches: 1, 2, 3, 4, 6, 12, 24, 48;",
         ),
         (["encoder=null"], "encoder: a projection needs an encoder"),
         (["projection=null"], "projection: an encoder needs a projection"),
@@ -132,6 +132,16 @@ def test_every_mistake_is_reported_at_once_with_its_line(tmp_path: Path) -> None
         (["data=folder", "data.root=/nowhere/at/all"], "data.root: there is no folder /nowhere/at/all"),
         (["data=folder"], "data.root: missing, it has no default"),
         (["streams.semantik.scale=2"], "streams.semantik"),
+        (["train.class_dropout=0"], "guidance: 'cfg' compares with images without a label"),
+        (["guidance=representation"], "guidance: 'representation' compares with images without semantics"),
+        (["sampler=ddpm"], "sampler: 'ddpm' cannot sample from process 'flow' (one of dopri5, euler, heun"),
+        (["process=ddpm"], "sampler: 'heun' cannot sample from process 'ddpm' (one of ddim, ddpm)"),
+        (["process=ddpm", "sampler={name: ddpm, steps: 2000}"], "sampler.steps: 2000 steps of a process that has 1000"),
+        (["process=ddpm", "streams.semantic.prediction=x"], "predicts eps, not x"),
+        (["process=ddpm", "streams.semantic.lead=0.3"], "has one clock for all streams"),
+        (["backend=latent"], "backend: tokenizer 'pixel' belongs to backend 'pixel', not 'latent'"),
+        (["tokenizer=vae"], "backend: tokenizer 'vae' belongs to backend 'latent', not 'pixel'"),
+        (["backend=latent", "tokenizer={name: vae, model: shapes_vea}"], "did you mean 'shapes_vae'"),
     ],
 )
 def test_clashes_are_found_before_anything_is_built(overrides: list[str], message: str) -> None:
@@ -149,7 +159,7 @@ def test_a_semantic_stream_without_an_encoder_is_a_mistake() -> None:
 def test_settings_that_do_nothing_are_said(photos: Path) -> None:
     unlabelled = load("pixel_jit", ["data=folder", f"data.root={photos}", "data.labels=none"])
     assert "not labelled" in unlabelled.warnings[0]
-    assert "class_dropout is 0" in load("pixel_jit", ["train.class_dropout=0"]).warnings[0]
+    assert "no semantic stream" in load("pixel_jit", ["train.semantic_dropout=0.2"]).warnings[0]
     assert load("pixel_jit").warnings == ()
 
 

@@ -1,0 +1,1 @@
+"""Stored moments and features: what frozen networks say of images, computed once."""

@@ -1,0 +1,71 @@
+"""What each way to the features costs: bytes on disk, or arithmetic in every step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from ...components.data.source import Source
+from ..model import JointModel
+from ..space import Space
+from .forms import FeatureForm
+
+FORWARDS_A_STEP = 3
+"""A training step computes about three forward passes: one forward and, at twice its price, one backward."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Bytes of a cache, and how many of them are features."""
+
+    bytes: int
+    features: int
+
+
+def cost(source: Source, space: Space, form: FeatureForm | None) -> Cost:
+    """Return what a cache takes, from the sizes of one encoded image."""
+    encoded = space.encode(source.item(0, 0)[0][None].to(_device(space)))
+    code = space.tokenizer.store(encoded.code)
+    entries = len(source) * source.variants
+    positions = 0 if encoded.features is None else encoded.features.shape[-1] * encoded.features.shape[-2]
+    features = entries * positions * form.channels * form.width if form is not None else 0
+    return Cost(entries * code.numel() * code.element_size() + 16 * len(source) + features, features)
+
+
+def online_share(source: Source, space: Space, model: JointModel) -> float:
+    """Return the arithmetic of encoding an image, relative to a training step on it."""
+    device = _device(space)
+    with torch.no_grad():
+        with FlopCounterMode(display=False) as encoding:
+            space.encode(source.item(0, 0)[0][None].to(device))
+        noise = {name: torch.zeros(1, *spec.shape, device=device) for name, spec in model.streams.items()}
+        times = dict.fromkeys(noise, torch.zeros(1, device=device))
+        with FlopCounterMode(display=False) as denoising:
+            model.denoiser(noise, times, torch.zeros(1, dtype=torch.long, device=device))
+    return encoding.get_total_flops() / (FORWARDS_A_STEP * denoising.get_total_flops())
+
+
+def table(costs: Mapping[str, Cost], chosen: str, share: float) -> list[str]:
+    """Return the ways to the features as lines."""
+    lines = [
+        f"{'*' if name == chosen else ' '} {name:<10} {size(each.bytes):>9} on disk, features {size(each.features)}"
+        for name, each in costs.items()
+    ]
+    return [*lines, f"  {'on line':<10} {size(0):>9} on disk, and {100 * share:.1f} % more arithmetic in every step"]
+
+
+def size(count: float) -> str:
+    """Return bytes as a person reads them."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:,.2f} TB"
+
+
+def _device(space: Space) -> torch.device:
+    parameter = next(space.parameters(), None)
+    return torch.device("cpu") if parameter is None else parameter.device

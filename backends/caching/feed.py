@@ -1,0 +1,88 @@
+"""Training batches from a cache."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch.utils.data import Dataset
+
+from ...components.data.source import Source
+from ...components.tokenizers.tokenizer import Tokenizer
+from ..errors import UserError
+from ..loader import LABEL, Batch, Key
+from ..space import Encoded
+from .folder import CacheFolder
+from .forms import FeatureForm
+from .job import CODE, FEATURES
+from .shards import KEYS, ShardReader, ShardRecord, key_numbers, remedy
+
+
+class CachedFeed(Dataset[Batch]):
+    """What was stored of every image of a source, in the source's order.
+
+    Raises:
+        UserError: a shard is missing, cut off or incomplete, or an entry belongs to another image.
+    """
+
+    def __init__(self, folder: CacheFolder, source: Source, tokenizer: Tokenizer, form: FeatureForm | None) -> None:
+        self.folder, self.source, self.tokenizer, self.form = folder, source, tokenizer, form
+        self.records = folder.shards()
+        self._readers: dict[int, ShardReader] = {}
+        self._check()
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, key: Key) -> Batch:
+        index, seed = key
+        shard, place = divmod(index, self.records[0].images)
+        reader, entry = self._reader(shard), place * self.source.variants + seed % self.source.variants
+        batch = {LABEL: reader.read(LABEL, place), CODE: reader.read(CODE, entry)}
+        return batch if self.form is None else {**batch, FEATURES: reader.read(FEATURES, entry)}
+
+    def encode(self, batch: Batch) -> Encoded:
+        """Return what was stored, as the model takes it."""
+        code = self.tokenizer.restore(batch[CODE])
+        if self.form is None:
+            return Encoded(code=code)
+        return Encoded(code=code, **vars(self.form.unpack(batch[FEATURES])))
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Memory maps stay in their process; another one opens its own.
+        return {**self.__dict__, "_readers": {}}
+
+    def _reader(self, shard: int) -> ShardReader:
+        if shard not in self._readers:
+            self._readers[shard] = self._open(self.records[shard])
+        return self._readers[shard]
+
+    def _open(self, record: ShardRecord) -> ShardReader:
+        return ShardReader(self.folder.path / record.file, record)
+
+    def _check(self) -> None:
+        expected = 0
+        for record in self.records:
+            if record.first != expected:
+                raise UserError(
+                    f"{self.folder.path}: images {expected} to {record.first} are missing: {self._remedy()}"
+                )
+            self._check_shard(record)
+            expected += record.images
+        if expected != len(self.source):
+            raise UserError(
+                f"{self.folder.path}: {expected} images, and the data has {len(self.source)}: {self._remedy()}"
+            )
+
+    def _check_shard(self, record: ShardRecord) -> None:
+        reader = self._open(record)
+        path = self.folder.path / record.file
+        wanted = {KEYS, LABEL, CODE} | ({FEATURES} if self.form is not None else set())
+        if reader.names != wanted:
+            raise UserError(f"{path}: holds {sorted(reader.names)}, not {sorted(wanted)}: {self._remedy()}")
+        keys = [self.source.key(index) for index in range(record.first, record.first + record.images)]
+        wrong = (reader.keys != key_numbers(keys)).nonzero() if len(reader.keys) == len(keys) else [0]
+        if len(wrong):
+            raise UserError(f"{path}: has no entry for '{keys[int(wrong[0])]}': {self._remedy()}")
+
+    def _remedy(self) -> str:
+        return remedy(self.folder.path)

@@ -1,0 +1,193 @@
+"""Writing a cache: shard by shard, by any number of processes, from where an earlier attempt stopped."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from filelock import FileLock, Timeout
+from lightning_fabric import Fabric
+from torch import Tensor, distributed
+
+from ...components.data.source import Source
+from ..console import RunConsole, relative
+from ..errors import RunFailed, UserError
+from ..run_folder import LOCK
+from ..space import Space
+from .estimate import Cost, size
+from .folder import CacheFolder, Key
+from .forms import FeatureForm
+from .shards import KEYS, ShardRecord, finished, key_numbers, ranges, write_shard
+
+CODE, FEATURES, LABELS = "code", "features", "label"
+BATCH = 64
+SPARE = 1.05
+"""Disk asked for, as a multiple of what is estimated."""
+
+
+@dataclass(frozen=True)
+class CacheJob:
+    """Everything that `latsem cache` needs to do its work.
+
+    Attributes:
+        form: how features are stored; None where there is no encoder.
+        fit_images: images on which the form is measured.
+        shard_images: images in a shard.
+        cost: what the cache is expected to take.
+    """
+
+    source: Source
+    space: Space
+    form: FeatureForm | None
+    folder: CacheFolder
+    key: Key
+    fit_images: int
+    shard_images: int
+    cost: Cost
+
+    def run(self, fabric: Fabric, console: RunConsole, *, replace: bool) -> None:
+        """Write what is missing; a cache that is whole is only reported.
+
+        Raises:
+            UserError: another cache is in the way, another process is writing, or the disk is too small.
+            RunFailed: a shard could not be written; those before it stay.
+        """
+        lock = FileLock(self.folder.path / LOCK)
+        try:
+            _together(fabric, lambda: self._begin(lock, console, replace=replace), first_alone=True)
+            if self.folder.complete():
+                console.say(f"this cache is whole already: {relative(self.folder.path)}")
+                return
+            if self.form is not None and fabric.global_rank:
+                self.form.state = self.folder.load_form()
+            _together(fabric, lambda: self._write_share(fabric, console), first_alone=False)
+            _together(fabric, self._finish, first_alone=True)
+            notes = "".join(f", {name.replace('_', ' ')} {value:.3g}" for name, value in self.folder.notes().items())
+            console.say(f"cache      {relative(self.folder.path)}{notes}")
+        finally:
+            lock.release()
+
+    def _begin(self, lock: FileLock, console: RunConsole, *, replace: bool) -> None:
+        self.folder.path.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise UserError(f"{self.folder.path}: another process is writing this cache") from None
+        if replace:
+            self.folder.clear()
+        self.folder.refuse_other(self.key)
+        if self.folder.complete():
+            return
+        self._check_disk()
+        self.folder.begin(self.key)
+        if self.form is None:
+            return
+        if self.folder.form_state.is_file():
+            self.form.state = self.folder.load_form()
+        else:
+            console.say(f"measuring features of {self.fit_images:,} images")
+            self.form.fit(self._fit_grids())
+            self.folder.save_form(self.form.state)
+
+    def _check_disk(self) -> None:
+        there = sum(path.stat().st_size for path in self.folder.path.glob("shard-*.safetensors"))
+        needed, free = int(SPARE * self.cost.bytes) - there, shutil.disk_usage(self.folder.path).free
+        if needed > free:
+            raise UserError(
+                f"{self.folder.path}: the cache needs {size(needed)} more and the disk has {size(free)}"
+                ": --estimate lists smaller forms, cache.folder puts it elsewhere"
+            )
+
+    def _fit_grids(self) -> Iterator[Tensor]:
+        for indices in ranges(min(self.fit_images, len(self.source)), BATCH):
+            grid = self.space.encode(self._images(indices, 0).to(self._device())).features
+            if grid is not None:
+                yield grid
+
+    def _device(self) -> torch.device:
+        parameter = next(self.space.parameters(), None)
+        return torch.device("cpu") if parameter is None else parameter.device
+
+    def _images(self, indices: range, variant: int) -> Tensor:
+        return torch.stack([self.source.item(index, variant)[0] for index in indices])
+
+    def _write_share(self, fabric: Fabric, console: RunConsole) -> None:
+        pieces = list(ranges(len(self.source), self.shard_images))
+        for number in range(fabric.global_rank, len(pieces), fabric.world_size):
+            if self._is_there(number, pieces[number]):
+                continue
+            tensors = self._encode(pieces[number])
+            try:
+                write_shard(self.folder.path, number, pieces[number].start, tensors)
+            except OSError as error:
+                reason = "the disk is full" if error.errno == errno.ENOSPC else str(error)
+                raise RunFailed(
+                    f"{self.folder.path}: shard {number + 1} of {len(pieces)} could not be written: {reason}; "
+                    "the shards before it stay, and the same command goes on"
+                ) from None
+            console.say(f"shard {number + 1}/{len(pieces)}")
+
+    def _is_there(self, number: int, piece: range) -> bool:
+        record = finished(self.folder.path, number)
+        return record is not None and (record.first, record.images) == (piece.start, len(piece))
+
+    def _encode(self, piece: range) -> dict[str, Tensor]:
+        """Return the tensors of a shard: entry `image * variants + variant`."""
+        variants, device = self.source.variants, self._device()
+        parts: dict[str, list[Tensor]] = {CODE: []} if self.form is None else {CODE: [], FEATURES: []}
+        labels: list[int] = []
+        for start in range(piece.start, piece.stop, BATCH):
+            indices = range(start, min(piece.stop, start + BATCH))
+            items = [self.source.item(index, variant) for index in indices for variant in range(variants)]
+            encoded = self.space.encode(torch.stack([image for image, _ in items]).to(device))
+            parts[CODE].append(self.space.tokenizer.store(encoded.code).cpu())
+            if self.form is not None and encoded.features is not None:
+                parts[FEATURES].append(self.form.pack(encoded.features).cpu())
+            labels += [label for _, label in items[::variants]]
+        tensors = {name: torch.cat(values).contiguous() for name, values in parts.items()}
+        keys = key_numbers([self.source.key(index) for index in piece])
+        return {**tensors, LABELS: torch.tensor(labels), KEYS: keys}
+
+    def _finish(self) -> None:
+        pieces = list(ranges(len(self.source), self.shard_images))
+        records = [self._record(number) for number in range(len(pieces))]
+        self.folder.finish(self.key, records, self._notes())
+
+    def _record(self, number: int) -> ShardRecord:
+        record = finished(self.folder.path, number)
+        if record is None:
+            raise RunFailed(f"{self.folder.path}: shard {number + 1} is gone; the same command makes it again")
+        return record
+
+    def _notes(self) -> dict[str, float]:
+        """Return the error of restored features, relative to their spread, where features are what is stored."""
+        if self.form is None or not self.form.restores_features:
+            return {}
+        squared, spread = 0.0, 0.0
+        for grid in self._fit_grids():
+            restored = self.form.unpack(self.form.pack(grid)).features
+            assert restored is not None
+            squared += float((restored - grid).double().square().sum())
+            spread += float((grid - grid.mean((0, 2, 3), keepdim=True)).double().square().sum())
+        kept = self.form.state.get("kept")
+        error = {"relative_error": (squared / spread) ** 0.5}
+        return error if kept is None else {**error, "kept_variance": float(kept)}
+
+
+def _together(fabric: Fabric, work: Callable[[], None], *, first_alone: bool) -> None:
+    """Work in the first process or in all of them, and fail in all of them if one fails."""
+    problem: Exception | None = None
+    if fabric.is_global_zero or not first_alone:
+        try:
+            work()
+        except (UserError, RunFailed) as error:
+            problem = error
+    if fabric.world_size > 1:
+        problems: list[Exception | None] = [None] * fabric.world_size
+        distributed.all_gather_object(problems, problem)
+        problem = next((each for each in problems if each is not None), None)
+    if problem is not None:
+        raise problem

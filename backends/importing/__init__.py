@@ -1,0 +1,1 @@
+"""Published checkpoints of SiT, DiT and ReDi as run folders."""

@@ -1,0 +1,167 @@
+"""The layout that SiT, DiT and ReDi publish: dimensions from shapes, and whether every tensor is there and fits."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ...components.denoisers.dit import MLP_RATIO
+from ...components.denoisers.embeddings import sincos_positions
+
+LATENT_CHANNELS = 4
+LATENT_FACTOR = 8
+"""Channels of the autoencoder's latents and pixels a latent, the same in all three papers."""
+
+FREQUENCIES = 256
+POSITION_TOLERANCE = 1e-4
+
+AUXILIARY = "projector."
+"""The head of REPA's loss in ReDi's code, which sampling does not use.
+
+REPA's own code names it `projectors.`. Such a file is refused: its time runs the other way.
+"""
+
+
+@dataclass(frozen=True)
+class PublishedShape:
+    """Dimensions of a published network.
+
+    Attributes:
+        channels: of the noisy input, the image's first.
+        rows: of the label table; one more than the classes if labels were dropped in training.
+        token_grid: tokens along one side.
+        learned_variance: whether it outputs as many channels again, for a variance.
+    """
+
+    depth: int
+    width: int
+    patch: int
+    channels: int
+    rows: int
+    token_grid: int
+    learned_variance: bool
+
+    @property
+    def semantic_channels(self) -> int:
+        """Channels behind the image's."""
+        return self.channels - LATENT_CHANNELS
+
+    @property
+    def outputs(self) -> int:
+        """Channels of the output."""
+        return self.channels * (2 if self.learned_variance else 1)
+
+    @property
+    def image_size(self) -> int:
+        """Side of the images, pixels."""
+        return self.token_grid * self.patch * LATENT_FACTOR
+
+
+def without_auxiliary(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors of the network itself."""
+    return {name: tensor for name, tensor in tensors.items() if not name.startswith(AUXILIARY)}
+
+
+def measure(tensors: Mapping[str, Tensor]) -> PublishedShape:
+    """Return the dimensions of a network from the shapes of its tensors, after checking that all are there and fit.
+
+    Raises:
+        ValueError: names the first tensors that are missing, unknown or of another shape, or positions that differ.
+    """
+    width, channels, patch, _ = _dimensions(tensors, "x_embedder.proj.weight", 4)
+    _, tokens, _ = _dimensions(tensors, "pos_embed", 3)
+    rows, _ = _dimensions(tensors, "y_embedder.embedding_table.weight", 2)
+    values, _ = _dimensions(tensors, "final_layer.linear.weight", 2)
+    if math.isqrt(tokens) ** 2 != tokens:
+        raise ValueError(f"'pos_embed' has {tokens} tokens, which make no square")
+    if channels < LATENT_CHANNELS:
+        raise ValueError(f"takes {channels} channels; the latents of an image have {LATENT_CHANNELS}")
+    if values not in (channels * patch**2, 2 * channels * patch**2):
+        raise ValueError(f"'final_layer.linear' gives {values} values a token, not {channels * patch**2} or twice that")
+    shape = PublishedShape(
+        depth=len({name.split(".")[1] for name in tensors if name.startswith("blocks.")}),
+        width=width,
+        patch=patch,
+        channels=channels,
+        rows=rows,
+        token_grid=math.isqrt(tokens),
+        learned_variance=values != channels * patch**2,
+    )
+    _check_shapes(tensors, expected_shapes(shape))
+    _check_positions(tensors["pos_embed"], shape)
+    return shape
+
+
+def _dimensions(tensors: Mapping[str, Tensor], name: str, count: int) -> tuple[int, ...]:
+    if name not in tensors:
+        raise ValueError(f"has no '{name}': not the layout of SiT, DiT or ReDi (it holds {_named(tensors)})")
+    shape = tuple(tensors[name].shape)
+    if len(shape) != count or 0 in shape:
+        raise ValueError(f"'{name}' has the shape {shape}, not {count} dimensions")
+    return shape
+
+
+def expected_shapes(shape: PublishedShape) -> dict[str, tuple[int, ...]]:
+    """Return the shape of every tensor of a network, by published name."""
+    width, hidden = shape.width, MLP_RATIO * shape.width
+    linear = {
+        "t_embedder.mlp.0": (width, FREQUENCIES),
+        "t_embedder.mlp.2": (width, width),
+        "final_layer.linear": (shape.outputs * shape.patch**2, width),
+        "final_layer.adaLN_modulation.1": (2 * width, width),
+    }
+    for index in range(shape.depth):
+        linear |= {
+            f"blocks.{index}.attn.qkv": (3 * width, width),
+            f"blocks.{index}.attn.proj": (width, width),
+            f"blocks.{index}.mlp.fc1": (hidden, width),
+            f"blocks.{index}.mlp.fc2": (width, hidden),
+            f"blocks.{index}.adaLN_modulation.1": (6 * width, width),
+        }
+    return {
+        "x_embedder.proj.weight": (width, shape.channels, shape.patch, shape.patch),
+        "x_embedder.proj.bias": (width,),
+        "pos_embed": (1, shape.token_grid**2, width),
+        "y_embedder.embedding_table.weight": (shape.rows, width),
+        **{f"{name}.weight": size for name, size in linear.items()},
+        **{f"{name}.bias": size[:1] for name, size in linear.items()},
+    }
+
+
+def _check_shapes(tensors: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]]) -> None:
+    missing = [name for name in expected if name not in tensors]
+    unknown = [name for name in tensors if name not in expected]
+    misfits = [
+        name
+        for name in expected
+        if name in tensors and not (tensors[name].shape == expected[name] and _is_plain(tensors[name]))
+    ]
+    problems = [
+        f"{what} {_named(names)}"
+        for what, names in (("misses", missing), ("holds the unknown", unknown), ("has another shape of", misfits))
+        if names
+    ]
+    if problems:
+        raise ValueError("; ".join(problems))
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    return tensor.is_floating_point() and tensor.layout == torch.strided and not tensor.is_meta
+
+
+def _check_positions(found: Tensor, shape: PublishedShape) -> None:
+    if shape.width % 4:
+        raise ValueError(f"a width of {shape.width} has no 2-D sin-cos positions (it is no multiple of 4)")
+    difference = float((found[0].float() - sincos_positions((shape.token_grid,), shape.width)).abs().max())
+    # A file in half precision has rounded them.
+    if not difference <= max(POSITION_TOLERANCE, torch.finfo(found.dtype).eps):
+        raise ValueError(f"'pos_embed' is not the fixed 2-D sin-cos table (it differs by up to {difference:.2g})")
+
+
+def _named(names: Iterable[str]) -> str:
+    every = list(names)
+    return ", ".join(repr(name)[:100] for name in every[:3]) + (f" ... ({len(every)})" if len(every) > 3 else "")

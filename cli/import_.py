@@ -1,0 +1,29 @@
+"""`latsem import`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..backends.importing.published import Published
+from .arguments import OverridesArgument, RootOption
+
+
+def import_(
+    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="a published .pt file")],
+    published: Annotated[Published, typer.Option("--as", help="the kind of network that it holds")],
+    overrides: OverridesArgument = None,
+    *,
+    pca: Annotated[Path | None, typer.Option("--pca", metavar="FILE", help="ReDi's principal components")] = None,
+    name: Annotated[str | None, typer.Option(help="name of the run folder, instead of the file's")] = None,
+    root: RootOption = Path("runs"),
+) -> None:
+    """Turn a published SiT, DiT or ReDi checkpoint into a run folder to sample from; nothing in the file is run."""
+    from ..recipes.importing import import_checkpoint  # noqa: PLC0415
+
+    imported = import_checkpoint(checkpoint, published, overrides or [], pca=pca, name=name, root=root)
+    for line in imported.lines:
+        typer.echo(line)
+    typer.echo(f"next  latsem sample {imported.folder} -n 16 --seed 1")

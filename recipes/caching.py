@@ -1,0 +1,136 @@
+"""The cache of a recipe: what it is made of, where it lies, and what the run reads instead of encoding."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from ..backends.assembly import Assembly
+from ..backends.caching.estimate import cost, online_share, table
+from ..backends.caching.feed import CachedFeed
+from ..backends.caching.folder import CacheFolder, Key, weights_digest
+from ..backends.caching.forms import BasisFeatures, EightBitFeatures, FeatureForm, FullFeatures, ProjectedFeatures
+from ..backends.caching.job import CacheJob
+from ..backends.console import RunConsole
+from ..backends.errors import UserError
+from ..backends.hardware import make_fabric
+from ..backends.loader import Feed, ImageFeed
+from ..components.projections.projection import Projection
+from .derive import feature_form
+from .recipe import Recipe
+from .schema import RecipeSettings
+
+ONLINE = "images"
+"""What a run folder says of a run whose images are encoded on line."""
+
+
+def cache_folder(recipe: Recipe) -> CacheFolder:
+    """Return the folder that a recipe's cache lies in, or would."""
+    return CacheFolder(recipe.settings.cache.folder.expanduser() / recipe.name)
+
+
+def _forms(settings: RecipeSettings, projection: Projection) -> Mapping[str, Callable[[], FeatureForm]]:
+    width = projection.features
+    forms: dict[str, Callable[[], FeatureForm]] = {
+        "full": lambda: FullFeatures(width),
+        "8bit": lambda: EightBitFeatures(width),
+        "basis": lambda: BasisFeatures(min(settings.cache.components, width), width),
+    }
+    if settings.projection is not None and not settings.projection.learns():
+        forms["projected"] = lambda: ProjectedFeatures(projection)
+    return forms
+
+
+def cache_key(settings: RecipeSettings, assembly: Assembly) -> Key:
+    """Return everything that decides what a cache of this recipe holds."""
+    space, form = assembly.space, feature_form(settings)
+    key: Key = {
+        "data": assembly.source.fingerprint(),
+        "images": len(assembly.source),
+        "variants": assembly.source.variants,
+        "tokenizer": {"name": settings.tokenizer.name, "weights": weights_digest(space.tokenizer)},
+        "encoder": None,
+    }
+    if settings.encoder is None or settings.projection is None or space.encoder is None:
+        return key
+    measured: dict[str, object] = {"form": form}
+    if form == "projected":
+        measured["projection"] = settings.projection.model_dump(mode="json")
+    elif form != "full":
+        measured["fit_images"] = settings.projection.fit_images
+    if form == "basis":
+        measured["components"] = min(settings.cache.components, settings.encoder.width())
+    encoder = settings.encoder.model_dump(mode="json")
+    return {**key, "encoder": {**encoder, "weights": weights_digest(space.encoder)}, "features": measured}
+
+
+def choose_feed(recipe: Recipe, assembly: Assembly, begun_with: str | None) -> tuple[Feed, str]:
+    """Return where training batches come from, and its name in the run folder.
+
+    A run goes on with what it began with, so that it goes on exactly.
+
+    Raises:
+        UserError: a cache that was made of something else, is damaged, or is required and not there.
+    """
+    settings, folder = recipe.settings, cache_folder(recipe)
+    online: tuple[Feed, str] = (ImageFeed(assembly.source, assembly.space), ONLINE)
+    if settings.cache.use == "never" or begun_with == ONLINE:
+        return online
+    if folder.key() is None:
+        if settings.cache.use == "required" or begun_with is not None:
+            raise UserError(
+                f"{folder.path}: there is no cache; 'latsem cache' makes it, with the same recipe and changes"
+            )
+        return online
+    key = cache_key(settings, assembly)
+    folder.require(key)
+    form = _own_form(settings, assembly)
+    if form is not None:
+        form.state = folder.load_form()
+    return CachedFeed(folder, assembly.source, assembly.space.tokenizer, form), str(folder.path)
+
+
+def _own_form(settings: RecipeSettings, assembly: Assembly) -> FeatureForm | None:
+    projection = assembly.model.projection
+    return None if projection is None else _forms(settings, projection)[feature_form(settings)]()
+
+
+def make_cache(recipe: Recipe, *, estimate: bool, replace: bool) -> None:
+    """Do what `latsem cache` does.
+
+    Raises:
+        UserError: another cache is in the way, or the disk is too small.
+    """
+    from .assemble import assemble  # noqa: PLC0415 - it chooses a feed by this module
+
+    assembly = assemble(recipe, begun_with=ONLINE)
+    settings, folder = recipe.settings, cache_folder(recipe)
+    fabric = make_fabric(assembly.fabric)
+    fabric.launch()
+    assembly.space.to(fabric.device)
+    assembly.model.to(fabric.device)
+    console = RunConsole(quiet=not fabric.is_global_zero)
+    form = _own_form(settings, assembly)
+    for line in _estimate(settings, assembly):
+        console.say(line)
+    if estimate:
+        return
+    job = CacheJob(
+        source=assembly.source,
+        space=assembly.space,
+        form=form,
+        folder=folder,
+        key=cache_key(settings, assembly),
+        fit_images=assembly.fit_images,
+        shard_images=settings.cache.shard_images,
+        cost=cost(assembly.source, assembly.space, form),
+    )
+    job.run(fabric, console, replace=replace)
+
+
+def _estimate(settings: RecipeSettings, assembly: Assembly) -> list[str]:
+    source, space, projection = assembly.source, assembly.space, assembly.model.projection
+    share = online_share(source, space, assembly.model)
+    if projection is None:
+        return table({"moments": cost(source, space, None)}, "moments", share)
+    costs = {name: cost(source, space, make()) for name, make in _forms(settings, projection).items()}
+    return table(costs, feature_form(settings), share)
