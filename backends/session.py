@@ -13,6 +13,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
+from ..components.images import mean_psnr, to_unit
 from ..components.streams import SEMANTIC
 from .assembly import Assembly
 from .checkpoint import load_newest
@@ -28,7 +29,7 @@ from .scoring import Scoring
 from .screen import screen_rows
 from .training import Trainer, due, fit_statistics
 
-QUALITY_IMAGES = 256
+RECONSTRUCTED = 256
 
 
 @dataclass(frozen=True)
@@ -138,16 +139,18 @@ class Session:
     def _screen_rows(self) -> dict[str, str]:
         device = f"{device_name(self.fabric.device)} x {self.fabric.world_size}"
         rows = screen_rows(self.assembly, self.plan, device, self.precision)
-        return {**rows, **self.quality_rows, "run folder": relative(self.folder.path)}
+        return {**rows, **self.loss_rows, "run folder": relative(self.folder.path)}
 
     @cached_property
-    def quality_rows(self) -> dict[str, str]:
+    def loss_rows(self) -> dict[str, str]:
         """What the space itself loses of the first images, as rows of the screen; measured once."""
-        count = min(QUALITY_IMAGES, len(self.assembly.source))
+        if not self.assembly.space.lossy:
+            return {}
+        count = min(RECONSTRUCTED, len(self.assembly.source))
         images, _ = next(fixed_batches(self.assembly.source, range(count), count))
-        measured = self.assembly.space.quality(images.to(self.fabric.device))
-        shown = ", ".join(f"{name} {value:.2f}" for name, value in measured.items())
-        return {"reconstruction": f"{shown} dB, {count} images"} if measured else {}
+        images = images.to(self.fabric.device)
+        ratio = mean_psnr(self.assembly.space.reconstruct(images), to_unit(images))
+        return {"reconstruction": f"{ratio:.2f} dB PSNR, mean of {count} images"}
 
     def _describe_folder(self) -> None:
         if self.folder.resolved.exists():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from ..components.encoders.encoder import Encoder
 from ..components.images import to_unit
 from ..components.streams import IMAGE, Streams
 from ..components.tokenizers.tokenizer import Tokenizer
+from .randomness import derived_generator
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,13 @@ class Observation:
 
 
 class Space(nn.Module):
-    """Frozen tokenizer and encoder. Nothing in here learns, and nothing of it is in a checkpoint."""
+    """Frozen tokenizer and encoder. Nothing in here learns, and nothing of it is in a checkpoint.
+
+    Attributes:
+        lossy: whether images lose something on the way into the space and back.
+    """
+
+    lossy: ClassVar[bool] = False
 
     def __init__(self, tokenizer: Tokenizer, encoder: Encoder | None) -> None:
         super().__init__()
@@ -62,7 +70,8 @@ class Space(nn.Module):
         """Return images `(B, 3, H, W)` in [-1, 1]."""
         return self.tokenizer.decode(streams[IMAGE]).clamp(-1, 1)
 
-    def quality(self, images: Tensor) -> dict[str, float]:
-        """Return what the way through the space and back loses of images `(B, 3, H, W)` uint8, by name."""
-        del images
-        return {}
+    @torch.no_grad()
+    def reconstruct(self, images: Tensor) -> Tensor:
+        """Return images `(B, 3, H, W)` uint8 as they come out of the space, in [-1, 1]."""
+        code = self.tokenizer.encode(to_unit(images))
+        return self.decode({IMAGE: self.tokenizer.draw(code, derived_generator(images.device, "reconstruction"))})

@@ -35,6 +35,7 @@ print("torch" in sys.modules, "numpy" in sys.modules)
         ("show", "coevolving"),
         ("show", "pixel_coredi"),
         ("check", "pixel_coredi"),
+        ("check", "latent_coredi"),
         ("check", "pixel_coredi", "denoiser.depht=3"),
     ],
 )

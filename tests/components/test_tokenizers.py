@@ -6,6 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from latsem.backends.latent import LatentSpace
+from latsem.components.images import mean_psnr, to_pixels, to_unit
 from latsem.components.registry import available, create, find
 from latsem.components.tokenizers.settings import VAESettings
 from latsem.components.tokenizers.tokenizer import Tokenizer
@@ -121,3 +123,11 @@ def test_only_safetensors_are_loaded(tmp_path: Path) -> None:
     (folder / "diffusion_pytorch_model.safetensors").rename(folder / "diffusion_pytorch_model.bin")
     with pytest.raises(ValueError, match="diffusion_pytorch_model.safetensors"):
         create("tokenizer", "vae", model=str(folder))
+
+
+def test_reconstructions_of_shipped_latents_are_good_and_the_ratio_is_its_formula() -> None:
+    space = LatentSpace(create("tokenizer", "vae"), None)
+    pixels = to_pixels(scenes(100, seed=11))
+    assert mean_psnr(space.reconstruct(pixels), to_unit(pixels)) > 28
+    grey = torch.zeros(2, 3, 4, 4)
+    assert mean_psnr(grey + 0.2, grey) == pytest.approx(20.0)
