@@ -52,6 +52,12 @@ class Space(nn.Module):
         super().__init__()
         self.tokenizer, self.encoder = tokenizer, encoder
 
+    @property
+    def device(self) -> torch.device:
+        """Where its networks are."""
+        parameter = next(self.parameters(), None)
+        return torch.device("cpu") if parameter is None else parameter.device
+
     @torch.no_grad()
     def encode(self, images: Tensor) -> Encoded:
         """Encode images `(B, 3, H, W)` uint8."""

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import subprocess
 import sys
 import tomllib
@@ -50,6 +51,24 @@ def test_shipped_weights_are_small() -> None:
     assert all(path.stat().st_size < 1_000_000 for path in weights)
 
 
+def test_the_shipped_autoencoder_is_small_and_can_be_made_again(tmp_path: Path) -> None:
+    """A folder in diffusers' format under 2 MB; the documented command writes the same files, by its seed alone."""
+    shipped = ROOT / "components" / "tokenizers" / "weights" / "shapes_vae"
+    assert sum(path.stat().st_size for path in shipped.iterdir()) < 2_000_000
+    command = [sys.executable, "-m", "latsem.backends.pretraining", "shapes_vae", "--steps", "2"]
+    made = [tmp_path / "one", tmp_path / "two"]
+    for out in made:
+        subprocess.run([*command, "--out", str(out)], check=True, capture_output=True, timeout=300)
+    assert {path.name for path in made[0].iterdir()} == {path.name for path in shipped.iterdir()}
+    for path in made[0].iterdir():
+        assert path.read_bytes() == (made[1] / path.name).read_bytes()
+    configs = [json.loads((folder / "config.json").read_text()) for folder in (made[0], shipped)]
+    measured = {"scaling_factor", "shift_factor", "_diffusers_version", "_name_or_path"}
+    assert {k: v for k, v in configs[0].items() if k not in measured} == {
+        k: v for k, v in configs[1].items() if k not in measured
+    }
+
+
 @pytest.mark.parametrize("network", ["shapes_vit", "shapes_dino", "shapes_scorer"])
 def test_shipped_networks_can_be_made_again(network: str, tmp_path: Path) -> None:
     """The documented command trains and writes weights of the shipped layout; the same seed, the same bits."""
@@ -76,10 +95,11 @@ def test_the_wheel_holds_recipes_and_weights_and_works_by_itself(tmp_path: Path)
         "import latsem.components.registry as r, latsem.recipes.layers as l\n"
         f"assert r.__file__.startswith({str(target)!r}), r.__file__\n"
         "assert 'pixel_coredi' in l.shipped_recipes()\n"
-        "print(r.create('encoder', 'shapes_vit') is not None, r.create('extractor', 'shapes_scorer') is not None)\n"
+        "print(r.create('encoder', 'shapes_vit') is not None, r.create('extractor', 'shapes_scorer') is not None, "
+        "r.create('tokenizer', 'vae') is not None)\n"
     )
     # -I and -S-like isolation: the editable install's finder must not answer for the wheel.
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
     )
-    assert done.stdout.strip() == "True True", done.stderr
+    assert done.stdout.strip() == "True True True", done.stderr

@@ -27,7 +27,7 @@ class Cost:
 
 def cost(source: Source, space: Space, form: FeatureForm | None) -> Cost:
     """Return what a cache takes, from the sizes of one encoded image."""
-    encoded = space.encode(source.item(0, 0)[0][None].to(_device(space)))
+    encoded = space.encode(source.item(0, 0)[0][None].to(space.device))
     code = space.tokenizer.store(encoded.code)
     entries = len(source) * source.variants
     positions = 0 if encoded.features is None else encoded.features.shape[-1] * encoded.features.shape[-2]
@@ -37,7 +37,7 @@ def cost(source: Source, space: Space, form: FeatureForm | None) -> Cost:
 
 def online_share(source: Source, space: Space, model: JointModel) -> float:
     """Return the arithmetic of encoding an image, relative to a training step on it."""
-    device = _device(space)
+    device = space.device
     with torch.no_grad():
         with FlopCounterMode(display=False) as encoding:
             space.encode(source.item(0, 0)[0][None].to(device))
@@ -64,8 +64,3 @@ def size(count: float) -> str:
             return f"{count:.3g} {unit}"
         count /= 1000
     return f"{count:,.2f} TB"
-
-
-def _device(space: Space) -> torch.device:
-    parameter = next(space.parameters(), None)
-    return torch.device("cpu") if parameter is None else parameter.device

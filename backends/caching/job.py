@@ -103,13 +103,9 @@ class CacheJob:
 
     def _fit_grids(self) -> Iterator[Tensor]:
         for indices in ranges(min(self.fit_images, len(self.source)), BATCH):
-            grid = self.space.encode(self._images(indices, 0).to(self._device())).features
+            grid = self.space.encode(self._images(indices, 0).to(self.space.device)).features
             if grid is not None:
                 yield grid
-
-    def _device(self) -> torch.device:
-        parameter = next(self.space.parameters(), None)
-        return torch.device("cpu") if parameter is None else parameter.device
 
     def _images(self, indices: range, variant: int) -> Tensor:
         return torch.stack([self.source.item(index, variant)[0] for index in indices])
@@ -136,7 +132,7 @@ class CacheJob:
 
     def _encode(self, piece: range) -> dict[str, Tensor]:
         """Return the tensors of a shard: entry `image * variants + variant`."""
-        variants, device = self.source.variants, self._device()
+        variants, device = self.source.variants, self.space.device
         parts: dict[str, list[Tensor]] = {CODE: []} if self.form is None else {CODE: [], FEATURES: []}
         labels: list[int] = []
         for start in range(piece.start, piece.stop, BATCH):

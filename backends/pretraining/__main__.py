@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import torch
 import typer
@@ -17,6 +17,10 @@ from ...components.extractors.scorer import small_cnn
 from ...components.extractors.settings import ShapesScorerSettings
 from .dino import train_dino
 from .supervised import train_encoder, train_scorer
+from .vae import small_vae, train_vae
+
+if TYPE_CHECKING:
+    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
 
 class Network(StrEnum):
@@ -25,6 +29,7 @@ class Network(StrEnum):
     SHAPES_VIT = "shapes_vit"
     SHAPES_DINO = "shapes_dino"
     SHAPES_SCORER = "shapes_scorer"
+    SHAPES_VAE = "shapes_vae"
 
 
 def make(network: Network, steps: int | None = None) -> nn.Module:
@@ -44,17 +49,30 @@ def make(network: Network, steps: int | None = None) -> nn.Module:
     return cnn
 
 
+def make_vae(steps: int | None = None) -> AutoencoderKL:
+    """Train the shipped autoencoder from its seed."""
+    torch.manual_seed(104)
+    vae = small_vae()
+    train_vae(vae, seed=104, steps=steps or 5000, batch_size=10, log=typer.echo)
+    return vae
+
+
 def main(
     network: Network,
-    out: Annotated[Path, typer.Option(help="file to write")],
+    out: Annotated[Path, typer.Option(help="file to write; a folder for shapes_vae")],
     steps: Annotated[int | None, typer.Option(min=1, help="fewer steps, for a trial")] = None,
 ) -> None:
     """Train a shipped network from its seed and write its weights in half precision."""
     start = time.monotonic()
-    weights = {key: value.detach().half().contiguous() for key, value in make(network, steps).state_dict().items()}
-    out.parent.mkdir(parents=True, exist_ok=True)
-    save_file(weights, out)
-    typer.echo(f"{out}: {out.stat().st_size / 1e6:.2f} MB in {(time.monotonic() - start) / 60:.1f} min")
+    if network is Network.SHAPES_VAE:
+        make_vae(steps).half().save_pretrained(out)
+        size = sum(file.stat().st_size for file in out.iterdir())
+    else:
+        weights = {key: value.detach().half().contiguous() for key, value in make(network, steps).state_dict().items()}
+        out.parent.mkdir(parents=True, exist_ok=True)
+        save_file(weights, out)
+        size = out.stat().st_size
+    typer.echo(f"{out}: {size / 1e6:.2f} MB in {(time.monotonic() - start) / 60:.1f} min")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...components.data.shapes import BLOCK, HUES, OBJECTS, Scenes, coverage, draw_scenes, render
-from ...components.data.source import to_unit
+from ...components.images import to_unit
 
 SYMMETRY = np.array([0, 4, 3, 5, 0], np.float32)
 """Fold of each object's rotational symmetry; 0 where rotation cannot be seen."""
