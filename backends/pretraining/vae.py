@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 WIDTHS = (16, 32, 64)
 """Channels at 32x32, 16x16 and 8x8. Few at full resolution: the encoder runs on line, on CPUs."""
 
-KL_WEIGHT = 2e-4
-"""Of the mean over latent elements, beside the mean over pixels. Ours: noise of about a tenth of the latents' std."""
+KL_WEIGHT = 5e-4
+"""Of the mean over latent elements, beside the mean over pixels. Ours: three channels end with noise of 8 % of their
+std, and the fourth, which scenes do not need, as almost nothing but noise."""
 
 LOSS_FACTOR = 10.0
 """Ours: gradients are clipped while they are large, and no longer when the error is small."""
@@ -55,8 +56,8 @@ def small_vae() -> AutoencoderKL:
 def _initialize(vae: AutoencoderKL) -> None:
     """Start with signals of unit size, small residual branches and little noise.
 
-    Ours. PyTorch's own weights let signals fade, and beside noise of unit size some latent channels are given up
-    before they have learnt anything: after 200 steps the squared error was three times as large.
+    Ours. Beside noise of unit size, channels are given up before they have learnt anything: after 200 steps of a trial
+    the squared error was 0.094 instead of 0.035. PyTorch's own weights let signals fade, and cost about half a decibel.
     """
     parameters = dict(vae.named_parameters())
     for name, parameter in parameters.items():
