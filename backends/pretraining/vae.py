@@ -21,8 +21,8 @@ WIDTHS = (16, 32, 64)
 """Channels at 32x32, 16x16 and 8x8. Few at full resolution: the encoder runs on line, on CPUs."""
 
 KL_WEIGHT = 2e-4
-"""Of the mean over latent elements, beside the mean over pixels. Ours: noise of 4 to 12 % of a unit, in latents that all
-carry something. With 5e-4 one of the four channels ended as noise alone."""
+"""Of the mean over latent elements, beside the mean over pixels. Ours: noise of 4 to 12 % of a unit, in latents that
+all carry something. With 5e-4 one of the four channels ended as noise alone."""
 
 LOSS_FACTOR = 10.0
 """Ours: gradients are clipped while they are large, and no longer when the error is small."""
