@@ -55,7 +55,7 @@ def _write(folder: RunFolder, step: int, tensors: dict[str, dict[str, Tensor]]) 
     for name, values in tensors.items():
         save_file(values, beside / f"{name}.safetensors")
     write_json(beside / "recipe.json", folder.recipe())
-    sums = {path.name: _sha256(path) for path in sorted(beside.iterdir())}
+    sums = {path.name: sha256_of(path) for path in sorted(beside.iterdir())}
     write_json(beside / "state.json", {"step": step, "sha256": sums})
     _flush(beside)
     if target.exists():
@@ -87,7 +87,7 @@ def verify(checkpoint: Path) -> None:
         raise UserError(f"{checkpoint}/state.json: damaged ({error}); remove the folder to use an older one") from None
     for name, expected in sums.items():
         path = checkpoint / name
-        if not path.is_file() or _sha256(path) != expected:
+        if not path.is_file() or sha256_of(path) != expected:
             raise UserError(f"{path}: missing or damaged; remove {checkpoint} to use an older checkpoint")
 
 
@@ -127,16 +127,22 @@ def load_newest(folder: RunFolder, model: nn.Module) -> int:
     return step_of(found[-1])
 
 
-def _load(model: nn.Module, path: Path) -> None:
-    tensors, wanted = load_file(path), model.state_dict()
-    misfits = [
+def misfits(tensors: dict[str, Tensor], model: nn.Module) -> str:
+    """Return the first names that only one of weights and model has, or in another shape; empty if all fit."""
+    wanted = model.state_dict()
+    names = [
         name
         for name in sorted(tensors.keys() | wanted.keys())
         if name not in tensors or name not in wanted or tensors[name].shape != wanted[name].shape
     ]
-    if misfits:
-        named = ", ".join(misfits[:3]) + (" ..." if len(misfits) > 3 else "")
-        raise UserError(f"{path}: these weights belong to another model ({named}); load them with their own recipe")
+    return ", ".join(names[:3]) + (" ..." if len(names) > 3 else "")
+
+
+def _load(model: nn.Module, path: Path) -> None:
+    tensors = load_file(path)
+    problem = misfits(tensors, model)
+    if problem:
+        raise UserError(f"{path}: these weights belong to another model ({problem}); load them with their own recipe")
     model.load_state_dict(tensors)
 
 
@@ -166,7 +172,8 @@ def _load_optimizer(state: TrainingState, tensors: dict[str, Tensor]) -> None:
         state.optimizer.state[parameter][key] = place
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

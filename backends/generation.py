@@ -12,6 +12,7 @@ from ..components.guidance.guidance import Guidance
 from ..components.predictor import Progress
 from ..components.samplers.sampler import Sampler
 from ..components.streams import Streams, StreamSpec
+from .loader import pieces
 from .model import JointModel
 from .randomness import derived_generator
 from .space import Space
@@ -53,8 +54,8 @@ class ImageGenerator:
 
     def batches(self, indices: range, batch_size: int, seed: int) -> Iterator[Tensor]:
         """Yield all images of a range, at most `batch_size` at a time."""
-        for start in range(0, len(indices), batch_size):
-            yield self.images(indices[start : start + batch_size], seed)
+        for piece in pieces(indices, batch_size):
+            yield self.images(piece, seed)
 
 
 class _ImageNoise:

@@ -19,6 +19,8 @@ _REPORTED = (
     "torch",
     "torchvision",
     "timm",
+    "diffusers",
+    "torchdiffeq",
     "lightning-fabric",
     "xformers",
     "safetensors",

@@ -128,15 +128,20 @@ def training_batches(
     return iter(DataLoader(items, batch_sampler=sampler, num_workers=workers, pin_memory=pin))
 
 
+def pieces(indices: range, size: int) -> Iterator[range]:
+    """Yield a range in pieces of at most `size`."""
+    return (indices[start : start + size] for start in range(0, len(indices), size))
+
+
 def encoded_batches(feed: Feed, indices: range, batch_size: int, device: torch.device) -> Iterator[Encoded]:
     """Yield what the frozen networks make of images at fixed indices, without augmentation."""
-    for start in range(0, len(indices), batch_size):
-        batch = default_collate([feed[index, 0] for index in indices[start : start + batch_size]])
+    for piece in pieces(indices, batch_size):
+        batch = default_collate([feed[index, 0] for index in piece])
         yield feed.encode({name: values.to(device) for name, values in batch.items()})
 
 
 def fixed_batches(source: Source, indices: range, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield images and labels at fixed indices, without augmentation."""
-    for start in range(0, len(indices), batch_size):
-        items = [source.item(index, 0) for index in indices[start : start + batch_size]]
+    for piece in pieces(indices, batch_size):
+        items = [source.item(index, 0) for index in piece]
         yield torch.stack([image for image, _ in items]), torch.tensor([label for _, label in items])

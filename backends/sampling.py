@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from .assembly import ImageModel
 from .checkpoint import load_newest
 from .errors import UserError
 from .hardware import make_fabric, resolve_precision
+from .loader import pieces
 from .pictures import grid_picture, save_picture
 from .run_folder import RunFolder, short_digest
 
@@ -48,14 +48,10 @@ class TrainedRun:
             raise UserError(f"--class {label}: the data has {classes} classes, counted from 0")
         step = self.load_newest()
         generator = self.parts.generator(self.device, self.precision)
-        parts = [generator.images(indices, seed, only=label) for indices in _chunks(range(count), AT_ONCE)]
+        parts = [generator.images(indices, seed, only=label) for indices in pieces(range(count), AT_ONCE)]
         path = self.folder.samples / _sample_name(step, count, seed, label, self.parts.recipe)
         save_picture(grid_picture(torch.cat(parts)), path)
         return path
-
-
-def _chunks(indices: range, size: int) -> Iterator[range]:
-    return (indices[start : start + size] for start in range(0, len(indices), size))
 
 
 def _sample_name(step: int, count: int, seed: int, label: int | None, recipe: dict[str, Any]) -> str:

@@ -125,7 +125,9 @@ class Session:
         fit_statistics(self.assembly, self.fabric.device)
 
     def screen(self) -> None:
-        """Show what is about to run, with everything that `auto` became."""
+        """Show what is about to run, with everything that `auto` became; the first process does."""
+        if not self.fabric.is_global_zero:
+            return
         self.console.screen(f"latsem: {self.assembly.name}", self._screen_rows())
 
     def _plan(self) -> BatchPlan:

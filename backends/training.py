@@ -232,7 +232,7 @@ class Trainer:
 
     def _drop_semantics(self, count: int, generator: torch.Generator) -> dict[str, Tensor]:
         """Return which images have their semantic stream: each image's own draw."""
-        if not self.settings.semantic_dropout:
+        if not self.settings.semantic_dropout or SEMANTIC not in self.assembly.streams:
             return {}
         drawn = torch.rand(count, generator=generator, device=generator.device)
         return {SEMANTIC: (drawn >= self.settings.semantic_dropout).float()}

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-
 from ..backends.assembly import Assembly
-from ..backends.caching.estimate import cost, online_share, table
+from ..backends.caching.estimate import costs, online_share, table
 from ..backends.caching.feed import CachedFeed
 from ..backends.caching.folder import CacheFolder, Key, weights_digest
 from ..backends.caching.forms import BasisFeatures, EightBitFeatures, FeatureForm, FullFeatures, ProjectedFeatures
@@ -28,16 +26,17 @@ def cache_folder(recipe: Recipe) -> CacheFolder:
     return CacheFolder(recipe.settings.cache.folder.expanduser() / recipe.name)
 
 
-def _forms(settings: RecipeSettings, projection: Projection) -> Mapping[str, Callable[[], FeatureForm]]:
+def _forms(settings: RecipeSettings, projection: Projection | None) -> dict[str, FeatureForm | None]:
+    """Return the forms in which this recipe's features can be stored; without features there is one, of none."""
+    if projection is None or settings.projection is None:
+        return {feature_form(settings): None}
     width = projection.features
-    forms: dict[str, Callable[[], FeatureForm]] = {
-        "full": lambda: FullFeatures(width),
-        "8bit": lambda: EightBitFeatures(width),
-        "basis": lambda: BasisFeatures(min(settings.cache.components, width), width),
+    forms: dict[str, FeatureForm | None] = {
+        "full": FullFeatures(width),
+        "8bit": EightBitFeatures(width),
+        "basis": BasisFeatures(min(settings.cache.components, width), width),
     }
-    if settings.projection is not None and not settings.projection.learns():
-        forms["projected"] = lambda: ProjectedFeatures(projection)
-    return forms
+    return forms if settings.projection.learns() else {**forms, "projected": ProjectedFeatures(projection)}
 
 
 def cache_key(settings: RecipeSettings, assembly: Assembly) -> Key:
@@ -83,15 +82,10 @@ def choose_feed(recipe: Recipe, assembly: Assembly, begun_with: str | None) -> t
         return online
     key = cache_key(settings, assembly)
     folder.require(key)
-    form = _own_form(settings, assembly)
+    form = _forms(settings, assembly.model.projection)[feature_form(settings)]
     if form is not None:
         form.state = folder.load_form()
     return CachedFeed(folder, assembly.source, assembly.space.tokenizer, form), str(folder.path)
-
-
-def _own_form(settings: RecipeSettings, assembly: Assembly) -> FeatureForm | None:
-    projection = assembly.model.projection
-    return None if projection is None else _forms(settings, projection)[feature_form(settings)]()
 
 
 def make_cache(recipe: Recipe, *, estimate: bool, replace: bool) -> None:
@@ -109,28 +103,20 @@ def make_cache(recipe: Recipe, *, estimate: bool, replace: bool) -> None:
     assembly.space.to(fabric.device)
     assembly.model.to(fabric.device)
     console = RunConsole(quiet=not fabric.is_global_zero)
-    form = _own_form(settings, assembly)
-    for line in _estimate(settings, assembly):
+    forms, chosen = _forms(settings, assembly.model.projection), feature_form(settings)
+    every = costs(assembly.source, assembly.space, forms)
+    for line in table(every, chosen, online_share(assembly.source, assembly.space, assembly.model)):
         console.say(line)
     if estimate:
         return
     job = CacheJob(
         source=assembly.source,
         space=assembly.space,
-        form=form,
+        form=forms[chosen],
         folder=folder,
         key=cache_key(settings, assembly),
         fit_images=assembly.fit_images,
         shard_images=settings.cache.shard_images,
-        cost=cost(assembly.source, assembly.space, form),
+        cost=every[chosen],
     )
     job.run(fabric, console, replace=replace)
-
-
-def _estimate(settings: RecipeSettings, assembly: Assembly) -> list[str]:
-    source, space, projection = assembly.source, assembly.space, assembly.model.projection
-    share = online_share(source, space, assembly.model)
-    if projection is None:
-        return table({"moments": cost(source, space, None)}, "moments", share)
-    costs = {name: cost(source, space, make()) for name, make in _forms(settings, projection).items()}
-    return table(costs, feature_form(settings), share)

@@ -176,9 +176,11 @@ def stream_specs(recipe: RecipeSettings, patch: int | None = None) -> dict[str, 
 
 def feature_form(recipe: RecipeSettings) -> str:
     """Return the form in which a cache of this recipe stores features."""
+    if recipe.projection is None:
+        return "moments"
     if recipe.cache.features != "auto":
         return recipe.cache.features
-    return "full" if recipe.projection is not None and recipe.projection.learns() else "projected"
+    return "full" if recipe.projection.learns() else "projected"
 
 
 def auto_weights(recipe: RecipeSettings) -> frozenset[str]:

@@ -12,6 +12,7 @@ import yaml
 from torch import Tensor
 
 from ..backends.assembly import ImageModel
+from ..backends.checkpoint import misfits
 from ..backends.errors import UserError
 from ..backends.importing.conversion import converted
 from ..backends.importing.folder import FAMILY, new_folder, write_folder
@@ -171,14 +172,9 @@ def _load(path: Path, parts: ImageModel, tensors: dict[str, Tensor], shape: Publ
     )
     if not isinstance(denoiser, StreamTransformer) or denoiser.positions.shape[0] != shape.token_grid**2:
         raise UserError(f"{path}: the overrides make a network of another kind or another number of tokens")
-    wanted = denoiser.state_dict()
-    misfits = [
-        name
-        for name in sorted(state.keys() | wanted.keys())
-        if name not in state or name not in wanted or state[name].shape != wanted[name].shape
-    ]
-    if misfits:
-        raise UserError(f"{path}: the overrides make another network than the file's ({', '.join(misfits[:3])} ...)")
+    problem = misfits(state, denoiser)
+    if problem:
+        raise UserError(f"{path}: the overrides make another network than the file's ({problem})")
     denoiser.load_state_dict(state)
 
 

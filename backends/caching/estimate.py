@@ -25,14 +25,18 @@ class Cost:
     features: int
 
 
-def cost(source: Source, space: Space, form: FeatureForm | None) -> Cost:
-    """Return what a cache takes, from the sizes of one encoded image."""
+def costs(source: Source, space: Space, forms: Mapping[str, FeatureForm | None]) -> dict[str, Cost]:
+    """Return what a cache takes in each form, from the sizes of one encoded image."""
     encoded = space.encode(source.item(0, 0)[0][None].to(space.device))
     code = space.tokenizer.store(encoded.code)
     entries = len(source) * source.variants
+    rest = entries * code.numel() * code.element_size() + 16 * len(source)
     positions = 0 if encoded.features is None else encoded.features.shape[-1] * encoded.features.shape[-2]
-    features = entries * positions * form.channels * form.width if form is not None else 0
-    return Cost(entries * code.numel() * code.element_size() + 16 * len(source) + features, features)
+    features = {
+        name: entries * positions * form.channels * form.width if form is not None else 0
+        for name, form in forms.items()
+    }
+    return {name: Cost(rest + count, count) for name, count in features.items()}
 
 
 def online_share(source: Source, space: Space, model: JointModel) -> float:
@@ -48,11 +52,11 @@ def online_share(source: Source, space: Space, model: JointModel) -> float:
     return encoding.get_total_flops() / (FORWARDS_A_STEP * denoising.get_total_flops())
 
 
-def table(costs: Mapping[str, Cost], chosen: str, share: float) -> list[str]:
+def table(every: Mapping[str, Cost], chosen: str, share: float) -> list[str]:
     """Return the ways to the features as lines."""
     lines = [
         f"{'*' if name == chosen else ' '} {name:<10} {size(each.bytes):>9} on disk, features {size(each.features)}"
-        for name, each in costs.items()
+        for name, each in every.items()
     ]
     return [*lines, f"  {'on line':<10} {size(0):>9} on disk, and {100 * share:.1f} % more arithmetic in every step"]
 

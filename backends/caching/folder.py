@@ -10,14 +10,14 @@ from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ...components.encoders.encoder import Encoder
 from ...components.tokenizers.tokenizer import Tokenizer
 from ..errors import UserError
 from ..run_folder import differences, write_json
-from .shards import ShardRecord, remedy
+from .shards import ShardRecord, remedy, save_whole
 
 FORMAT = 1
 USE_NOT = "cache.use=never goes without"
@@ -113,9 +113,7 @@ class CacheFolder:
 
     def save_form(self, state: dict[str, Tensor]) -> None:
         """Keep what the form has measured."""
-        beside = self.form_state.with_name(f".{self.form_state.name}")
-        save_file(state, beside)
-        beside.replace(self.form_state)
+        save_whole(state, self.form_state)
 
     def load_form(self) -> dict[str, Tensor]:
         """Return what the form has measured.

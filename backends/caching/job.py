@@ -15,15 +15,19 @@ from torch import Tensor, distributed
 from ...components.data.source import Source
 from ..console import RunConsole, relative
 from ..errors import RunFailed, UserError
+from ..loader import ImageFeed, encoded_batches, pieces
 from ..run_folder import LOCK
 from ..space import Space
 from .estimate import Cost, size
 from .folder import CacheFolder, Key
 from .forms import FeatureForm
-from .shards import KEYS, ShardRecord, finished, key_numbers, ranges, write_shard
+from .shards import KEYS, ShardRecord, finished, key_numbers, write_shard
 
 CODE, FEATURES, LABELS = "code", "features", "label"
 BATCH = 64
+ERROR_IMAGES = 256
+"""Images on which the error of restored features is measured, once all are stored."""
+
 SPARE = 1.05
 """Disk asked for, as a multiple of what is estimated."""
 
@@ -89,7 +93,7 @@ class CacheJob:
             self.form.state = self.folder.load_form()
         else:
             console.say(f"measuring features of {self.fit_images:,} images")
-            self.form.fit(self._fit_grids())
+            self.form.fit(self._grids(self.fit_images))
             self.folder.save_form(self.form.state)
 
     def _check_disk(self) -> None:
@@ -101,42 +105,41 @@ class CacheJob:
                 ": --estimate lists smaller forms, cache.folder puts it elsewhere"
             )
 
-    def _fit_grids(self) -> Iterator[Tensor]:
-        for indices in ranges(min(self.fit_images, len(self.source)), BATCH):
-            grid = self.space.encode(self._images(indices, 0).to(self.space.device)).features
-            if grid is not None:
-                yield grid
+    def _grids(self, images: int) -> Iterator[Tensor]:
+        feed, indices = ImageFeed(self.source, self.space), range(min(images, len(self.source)))
+        encoded = encoded_batches(feed, indices, BATCH, self.space.device)
+        return (each.features for each in encoded if each.features is not None)
 
-    def _images(self, indices: range, variant: int) -> Tensor:
-        return torch.stack([self.source.item(index, variant)[0] for index in indices])
+    def _shards(self) -> list[range]:
+        """Return the images of each shard."""
+        return list(pieces(range(len(self.source)), self.shard_images))
 
     def _write_share(self, fabric: Fabric, console: RunConsole) -> None:
-        pieces = list(ranges(len(self.source), self.shard_images))
-        for number in range(fabric.global_rank, len(pieces), fabric.world_size):
-            if self._is_there(number, pieces[number]):
+        shards = self._shards()
+        for number in range(fabric.global_rank, len(shards), fabric.world_size):
+            if self._is_there(number, shards[number]):
                 continue
-            tensors = self._encode(pieces[number])
+            tensors = self._encode(shards[number])
             try:
-                write_shard(self.folder.path, number, pieces[number].start, tensors)
+                write_shard(self.folder.path, number, shards[number].start, tensors)
             except OSError as error:
                 reason = "the disk is full" if error.errno == errno.ENOSPC else str(error)
                 raise RunFailed(
-                    f"{self.folder.path}: shard {number + 1} of {len(pieces)} could not be written: {reason}; "
+                    f"{self.folder.path}: shard {number + 1} of {len(shards)} could not be written: {reason}; "
                     "the shards before it stay, and the same command goes on"
                 ) from None
-            console.say(f"shard {number + 1}/{len(pieces)}")
+            console.say(f"shard {number + 1}/{len(shards)}")
 
-    def _is_there(self, number: int, piece: range) -> bool:
+    def _is_there(self, number: int, images: range) -> bool:
         record = finished(self.folder.path, number)
-        return record is not None and (record.first, record.images) == (piece.start, len(piece))
+        return record is not None and (record.first, record.images) == (images.start, len(images))
 
-    def _encode(self, piece: range) -> dict[str, Tensor]:
+    def _encode(self, images: range) -> dict[str, Tensor]:
         """Return the tensors of a shard: entry `image * variants + variant`."""
         variants, device = self.source.variants, self.space.device
         parts: dict[str, list[Tensor]] = {CODE: []} if self.form is None else {CODE: [], FEATURES: []}
         labels: list[int] = []
-        for start in range(piece.start, piece.stop, BATCH):
-            indices = range(start, min(piece.stop, start + BATCH))
+        for indices in pieces(images, BATCH):
             items = [self.source.item(index, variant) for index in indices for variant in range(variants)]
             encoded = self.space.encode(torch.stack([image for image, _ in items]).to(device))
             parts[CODE].append(self.space.tokenizer.store(encoded.code).cpu())
@@ -144,12 +147,11 @@ class CacheJob:
                 parts[FEATURES].append(self.form.pack(encoded.features).cpu())
             labels += [label for _, label in items[::variants]]
         tensors = {name: torch.cat(values).contiguous() for name, values in parts.items()}
-        keys = key_numbers([self.source.key(index) for index in piece])
+        keys = key_numbers([self.source.key(index) for index in images])
         return {**tensors, LABELS: torch.tensor(labels), KEYS: keys}
 
     def _finish(self) -> None:
-        pieces = list(ranges(len(self.source), self.shard_images))
-        records = [self._record(number) for number in range(len(pieces))]
+        records = [self._record(number) for number in range(len(self._shards()))]
         self.folder.finish(self.key, records, self._notes())
 
     def _record(self, number: int) -> ShardRecord:
@@ -163,7 +165,7 @@ class CacheJob:
         if self.form is None or not self.form.restores_features:
             return {}
         squared, spread = 0.0, 0.0
-        for grid in self._fit_grids():
+        for grid in self._grids(ERROR_IMAGES):
             restored = self.form.unpack(self.form.pack(grid)).features
             assert restored is not None
             squared += float((restored - grid).double().square().sum())
@@ -179,7 +181,7 @@ def _together(fabric: Fabric, work: Callable[[], None], *, first_alone: bool) ->
     if fabric.is_global_zero or not first_alone:
         try:
             work()
-        except (UserError, RunFailed) as error:
+        except (UserError, RunFailed, OSError) as error:
             problem = error
     if fabric.world_size > 1:
         problems: list[Exception | None] = [None] * fabric.world_size

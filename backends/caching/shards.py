@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ..checkpoint import sha256_of
 from ..errors import UserError
 from ..run_folder import write_json
 
@@ -48,24 +51,35 @@ def key_numbers(keys: Sequence[str]) -> Tensor:
     return torch.tensor([int.from_bytes(digest) >> 1 for digest in digests], dtype=torch.int64)
 
 
+def save_whole(tensors: dict[str, Tensor], path: Path) -> None:
+    """Write tensors beside their place, flush them and move them there.
+
+    Raises:
+        OSError: they cannot be written; nothing of them is left.
+    """
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        save_file(tensors, beside)
+        with beside.open("rb") as file:
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except SafetensorError as error:
+        # The library hides the number of the system's error in its text.
+        number = re.search(r"os error (\d+)", str(error))
+        raise OSError(int(number[1]) if number else errno.EIO, str(error)) from None
+    finally:
+        beside.unlink(missing_ok=True)
+
+
 def write_shard(folder: Path, number: int, first: int, tensors: dict[str, Tensor]) -> ShardRecord:
-    """Write a shard beside its place, flush it, move it there, and only then record it.
+    """Write a shard, and only then record it.
 
     Raises:
         OSError: it cannot be written; nothing of it is left.
     """
     path = folder / shard_name(number)
-    beside = folder / f".{path.name}.{os.getpid()}"
-    try:
-        save_file(tensors, beside)
-        _flush(beside)
-        with beside.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        record = ShardRecord(path.name, first, len(tensors[KEYS]), beside.stat().st_size, digest)
-        beside.replace(path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
+    save_whole(tensors, path)
+    record = ShardRecord(path.name, first, len(tensors[KEYS]), path.stat().st_size, sha256_of(path))
     write_json(path.with_suffix(".json"), asdict(record))
     return record
 
@@ -109,14 +123,3 @@ class ShardReader:
 def remedy(folder: Path) -> str:
     """Return what to do about a cache that cannot be used."""
     return f"make it again with 'latsem cache RECIPE --replace' (folder {folder}), or set cache.use=never"
-
-
-def ranges(count: int, size: int) -> Iterator[range]:
-    """Yield `range(count)` in pieces of at most `size`."""
-    for start in range(0, count, size):
-        yield range(start, min(count, start + size))
-
-
-def _flush(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())

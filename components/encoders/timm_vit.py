@@ -11,6 +11,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..frozen import Frozen
+from ..hub import fetch
 from ..streams import Features
 from ..torchvision_import import ensure_torchvision
 from .settings import DINOv2BaseSettings
@@ -18,7 +20,7 @@ from .settings import DINOv2BaseSettings
 HUB_FILE = "model.safetensors"
 
 
-class TimmViT(nn.Module):
+class TimmViT(Frozen):
     """The patch tokens of a frozen vision transformer after its last norm, without class and register tokens.
 
     Raises:
@@ -37,11 +39,6 @@ class TimmViT(nn.Module):
         for name in ("mean", "std"):
             values = torch.tensor(network.pretrained_cfg[name])
             self.register_buffer(name, values[:, None, None], persistent=False)
-
-    def train(self, mode: bool = True) -> TimmViT:
-        """Stay in evaluation mode whatever contains this."""
-        del mode
-        return super().train(False)
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Features:
@@ -73,17 +70,11 @@ def _network(settings: DINOv2BaseSettings) -> nn.Module:
 
 
 def _download(network: Any) -> Path:
-    from huggingface_hub import hf_hub_download  # noqa: PLC0415
-
-    repository = network.pretrained_cfg["hf_hub_id"]
     try:
-        return Path(hf_hub_download(repository, HUB_FILE))
-    except OSError as error:
-        reason = str(error).strip().split("\n")[0]
-        raise ValueError(
-            f"{HUB_FILE} of {repository} is not here and cannot be fetched from the hub ({type(error).__name__}: "
-            f"{reason[:200]}); connect to the hub, or copy the file here and give its path, encoder.weights=FILE"
-        ) from None
+        return fetch(network.pretrained_cfg["hf_hub_id"], HUB_FILE)
+    except ValueError as error:
+        remedy = "connect to the hub, or copy the file here and give its path, encoder.weights=FILE"
+        raise ValueError(f"{error}; {remedy}") from None
 
 
 def _load(network: nn.Module, path: Path) -> None:

@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..frozen import Frozen
 from ..streams import Features
 from ..torchvision_import import ensure_torchvision
 from .settings import RandomViTSettings, SmallViTSettings
@@ -42,15 +43,10 @@ def small_vit() -> nn.Module:
     return cast(nn.Module, network)
 
 
-class _FrozenViT(nn.Module):
+class _FrozenViT(Frozen):
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network.eval().requires_grad_(False)
-
-    def train(self, mode: bool = True) -> _FrozenViT:
-        """Stay in evaluation mode whatever contains this."""
-        del mode
-        return super().train(False)
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Features:

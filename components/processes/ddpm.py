@@ -16,8 +16,9 @@ from torch import Tensor
 from ..paths import DiffusionPath
 from ..precision import full
 from ..streams import Streams, StreamSpec, Times, variance_of
-from .process import Process, column
+from .process import Process
 from .settings import DDPMSettings
+from .steps import StepTable
 from .variational import VariationalBound
 
 
@@ -28,6 +29,8 @@ class DDPM(Process):
         super().__init__(streams)
         betas = torch.linspace(settings.beta_start, settings.beta_end, settings.steps, dtype=torch.float64)
         self._path = DiffusionPath(tuple(streams), betas)
+        kept = self._path.alphas_bar
+        self._shares = StepTable({"clean": kept.sqrt(), "noise": (1 - kept).sqrt()})
         self.bound = VariationalBound(self._path)
 
     @property
@@ -46,8 +49,8 @@ class DDPM(Process):
         """Return noisy streams of scaled clean ones. Gradient flows to the clean streams."""
         noisy = {}
         for name, stream in clean.items():
-            kept = column(self.path.alphas_bar.to(times[name].device)[self.path.step(times[name])])
-            noisy[name] = kept.sqrt().to(noise[name]) * full(stream) + (1 - kept).sqrt().to(noise[name]) * noise[name]
+            share = self._shares.at(self.path.step(times[name]), noise[name])
+            noisy[name] = share["clean"] * full(stream) + share["noise"] * noise[name]
         return noisy
 
     def predictions(self, predicted: Streams, noisy: Streams, times: Times) -> Streams:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..paths import DiffusionPath
 from .process import column
+from .steps import StepTable
 
 HALF_LEVEL = 1 / 255
 EDGE = 0.999
@@ -26,7 +27,7 @@ class VariationalBound:
         before = torch.cat([torch.ones(1, dtype=kept.dtype), kept[:-1]])
         posterior = beta * (1 - before) / (1 - kept)
         # The posterior of the step before data has no spread; its logarithm is taken from the next step.
-        self._rows = {
+        rows = {
             "low": torch.cat([posterior[1:2], posterior[1:]]).log(),
             "high": beta.log(),
             "of_clean": beta * before.sqrt() / (1 - kept),
@@ -34,10 +35,11 @@ class VariationalBound:
             "clean_of_noisy": kept.rsqrt(),
             "clean_of_eps": (1 / kept - 1).sqrt(),
         }
+        self._table = StepTable(rows)
 
     def __call__(self, *, eps: Tensor, place: Tensor, clean: Tensor, noisy: Tensor, step: Tensor) -> Tensor:
         """Return the bound `(B,)` for predicted noise, the variance's place in [-1, 1], and steps `(B,)`."""
-        row = {name: column(values.to(step.device)[step]).to(noisy) for name, values in self._rows.items()}
+        row = self._table.at(step, noisy)
         fraction = (place + 1) / 2
         log_variance = fraction * row["high"] + (1 - fraction) * row["low"]
         predicted_clean = row["clean_of_noisy"] * noisy - row["clean_of_eps"] * eps

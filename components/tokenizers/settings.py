@@ -12,12 +12,15 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from ..hub import fetch
 from ..registry import register
 from ..settings import Settings, near_name
 
 Space = Literal["pixel", "latent"]
 
 CONFIG = "config.json"
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+REMEDY = f"connect to the hub, or copy the model's folder here ({CONFIG} and {WEIGHTS}) and give its path"
 SHIPPED = Path(str(files(__package__))) / "weights"
 
 
@@ -142,20 +145,7 @@ def _download_config(model: str) -> Path:
             f"there is no autoencoder '{model}'{near_name(model, shipped)} (shipped: {', '.join(shipped)}; or a "
             "folder, or a name on the hub such as stabilityai/sd-vae-ft-ema)"
         )
-    from huggingface_hub import hf_hub_download  # noqa: PLC0415 - a recipe that stays off the hub never loads it
-    from huggingface_hub.errors import HFValidationError  # noqa: PLC0415
-
     try:
-        return Path(hf_hub_download(model, CONFIG))
-    except (OSError, HFValidationError) as error:
-        raise ValueError(unavailable(model, CONFIG, error)) from None
-
-
-def unavailable(model: str, file: str, error: Exception) -> str:
-    """Return the line for a model that is neither shipped nor here nor on the hub."""
-    reason = str(error).strip().split("\n")[0]
-    return (
-        f"'{model}' is no shipped autoencoder and no folder here, and {file} cannot be fetched from the hub "
-        f"({type(error).__name__}: {reason[:200]}); connect to the hub, or copy the model's folder here (config.json "
-        "and diffusion_pytorch_model.safetensors) and give its path"
-    )
+        return fetch(model, CONFIG)
+    except ValueError as error:
+        raise ValueError(f"{error}; {REMEDY}") from None

@@ -8,11 +8,11 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from ..frozen import Frozen
+from ..hub import unfetched
 from ..moments import Moments
 from ..torchvision_import import ensure_torchvision
-from .settings import VAESettings, unavailable
-
-WEIGHTS = "diffusion_pytorch_model.safetensors"
+from .settings import REMEDY, WEIGHTS, VAESettings
 
 
 class LatentNormalization(nn.Module):
@@ -37,7 +37,7 @@ class LatentNormalization(nn.Module):
         return stream / self.scale + self.shift
 
 
-class VAETokenizer(nn.Module):
+class VAETokenizer(Frozen):
     """The `vae` tokenizer: codes are the posterior's means and log-variances, `(B, 2 C, h, w)`.
 
     Raises:
@@ -56,11 +56,6 @@ class VAETokenizer(nn.Module):
             channels=settings.channels(),
             fitted=own,
         )
-
-    def train(self, mode: bool = True) -> VAETokenizer:
-        """Stay in evaluation mode whatever contains this."""
-        del mode
-        return super().train(False)
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
@@ -121,5 +116,5 @@ def _load(settings: VAESettings) -> nn.Module:
             low_cpu_mem_usage=False,
         )
     except (OSError, ValueError) as error:
-        raise ValueError(f"tokenizer.model: {unavailable(settings.model, WEIGHTS, error)}") from None
+        raise ValueError(f"tokenizer.model: {unfetched(settings.model, WEIGHTS, error)}; {REMEDY}") from None
     return vae

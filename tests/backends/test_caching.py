@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import QUICK, QUICK_JOINT
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 import latsem.backends.caching.shards as shards_module
@@ -284,15 +285,25 @@ def test_damage_is_found_before_anything_is_used(
     assert re.search(named, damaged(workshop, damage))
 
 
-def test_a_full_disk_keeps_the_shards_before_it(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+FULL = [
+    OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
+    SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
+]
+
+
+@pytest.mark.parametrize("error", FULL, ids=["system", "safetensors"])
+def test_a_full_disk_keeps_the_shards_before_it(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
     written = shards_module.save_file
     calls: list[Path] = []
 
     def failing(tensors: dict[str, torch.Tensor], path: Path) -> None:
-        calls.append(path)
         written(tensors, path)
-        if len(calls) == 3:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if "shard" in path.name:
+            calls.append(path)
+            if len(calls) == 3:
+                raise error
 
     monkeypatch.setattr(shards_module, "save_file", failing)
     with pytest.raises(RunFailed, match="shard 3 of 4 could not be written: the disk is full"):
@@ -303,6 +314,17 @@ def test_a_full_disk_keeps_the_shards_before_it(workshop: Workshop, monkeypatch:
     workshop.make()
     assert len(calls) == 5, "the two that were there are not written again"
     assert folder.complete()
+
+
+def test_a_file_that_the_system_refuses_is_one_line(tmp_path: Path) -> None:
+    """A real write that fails half-way: files of this process may not grow beyond 30,000 bytes."""
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))\n"
+    arguments = ["latsem", "cache", "latent_redi", *QUICK_JOINT]
+    code = f"{limit}import sys; sys.argv = {arguments!r}\nfrom latsem.cli.main import main; main()"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and "shard 1 of 1 could not be written" in done.stderr
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert not [path for path in (tmp_path / "caches" / "latent_redi").iterdir() if "shard" in path.name]
 
 
 def test_a_disk_that_is_too_small_is_found_first(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -242,6 +242,14 @@ def test_a_run_can_be_scored_again_by_another_protocol(tmp_path: Path) -> None:
         evaluate_run(result.folder, ["guidance=representation", "train.semantic_dropout=0"])
 
 
+def test_dropping_semantics_that_are_not_there_has_no_effect(tmp_path: Path) -> None:
+    plain, dropping = (
+        load("pixel_jit", [*QUICK_JOINT[:-1], f"train.semantic_dropout={share}"]).run(root=tmp_path, quiet=True).folder
+        for share in (0.0, 0.5)
+    )
+    assert equal(weights(plain), weights(dropping))
+
+
 def test_differences_name_keys() -> None:
     assert differences({"a": {"b": 1, "c": 2}}, {"a": {"b": 1, "c": 3}, "d": 4}) == ["a.c: 2 -> 3", "d: null -> 4"]
 
