@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -11,11 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from .errors import UserError
 from .run_folder import RunFolder, write_json
+from .tensor_files import flush, misfits, save_tensors, sha256_of
 
 _NAME = re.compile(r"step-(\d{8,})")
 
@@ -53,11 +53,11 @@ def _write(folder: RunFolder, step: int, tensors: dict[str, dict[str, Tensor]]) 
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(parents=True)
     for name, values in tensors.items():
-        save_file(values, beside / f"{name}.safetensors")
+        save_tensors(values, beside / f"{name}.safetensors")
     write_json(beside / "recipe.json", folder.recipe())
     sums = {path.name: sha256_of(path) for path in sorted(beside.iterdir())}
     write_json(beside / "state.json", {"step": step, "sha256": sums})
-    _flush(beside)
+    flush([*beside.iterdir(), beside])
     if target.exists():
         shutil.rmtree(target)
     beside.rename(target)
@@ -127,17 +127,6 @@ def load_newest(folder: RunFolder, model: nn.Module) -> int:
     return step_of(found[-1])
 
 
-def misfits(tensors: dict[str, Tensor], model: nn.Module) -> str:
-    """Return the first names that only one of weights and model has, or in another shape; empty if all fit."""
-    wanted = model.state_dict()
-    names = [
-        name
-        for name in sorted(tensors.keys() | wanted.keys())
-        if name not in tensors or name not in wanted or tensors[name].shape != wanted[name].shape
-    ]
-    return ", ".join(names[:3]) + (" ..." if len(names) > 3 else "")
-
-
 def _load(model: nn.Module, path: Path) -> None:
     tensors = load_file(path)
     problem = misfits(tensors, model)
@@ -170,18 +159,3 @@ def _load_optimizer(state: TrainingState, tensors: dict[str, Tensor]) -> None:
         parameter = parameters[parameter_name]
         place = value if key == "step" else value.to(parameter.device)
         state.optimizer.state[parameter][key] = place
-
-
-def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file, in hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _flush(folder: Path) -> None:
-    for path in [*folder.iterdir(), folder]:
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

@@ -12,7 +12,6 @@ import yaml
 from torch import Tensor
 
 from ..backends.assembly import ImageModel
-from ..backends.checkpoint import misfits
 from ..backends.errors import UserError
 from ..backends.importing.conversion import converted
 from ..backends.importing.folder import FAMILY, new_folder, write_folder
@@ -20,6 +19,7 @@ from ..backends.importing.layout import PublishedShape, measure, without_auxilia
 from ..backends.importing.pca import PublishedPCA, read_pca
 from ..backends.importing.published import Published
 from ..backends.importing.reading import PublishedCheckpoint, read_checkpoint
+from ..backends.tensor_files import misfits
 from ..components.denoisers.settings import DIT_SIZES
 from ..components.denoisers.transformer import StreamTransformer
 from ..components.projections.pca import PCAProjection

@@ -123,7 +123,7 @@ class CacheJob:
             try:
                 write_shard(self.folder.path, number, shards[number].start, tensors)
             except OSError as error:
-                reason = "the disk is full" if error.errno == errno.ENOSPC else str(error)
+                reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or str(error)
                 raise RunFailed(
                     f"{self.folder.path}: shard {number + 1} of {len(shards)} could not be written: {reason}; "
                     "the shards before it stay, and the same command goes on"

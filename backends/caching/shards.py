@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from ..checkpoint import sha256_of
 from ..errors import UserError
 from ..run_folder import write_json
+from ..tensor_files import flush, save_tensors, sha256_of
 
 KEYS = "keys"
 
@@ -59,14 +56,9 @@ def save_whole(tensors: dict[str, Tensor], path: Path) -> None:
     """
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        save_file(tensors, beside)
-        with beside.open("rb") as file:
-            os.fsync(file.fileno())
+        save_tensors(tensors, beside)
+        flush([beside])
         beside.replace(path)
-    except SafetensorError as error:
-        # The library hides the number of the system's error in its text.
-        number = re.search(r"os error (\d+)", str(error))
-        raise OSError(int(number[1]) if number else errno.EIO, str(error)) from None
     finally:
         beside.unlink(missing_ok=True)
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any, cast
 
 import torch
 import typer
@@ -19,9 +20,6 @@ from .dino import train_dino
 from .supervised import train_encoder, train_scorer
 from .vae import small_vae, train_vae
 
-if TYPE_CHECKING:
-    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
-
 
 class Network(StrEnum):
     """The shipped networks. Each draws scenes of a seed that no other network, and no recipe, uses."""
@@ -34,14 +32,22 @@ class Network(StrEnum):
 
 def make(network: Network, steps: int | None = None) -> nn.Module:
     """Train one shipped network from its seed."""
-    if network is Network.SHAPES_VIT:
-        torch.manual_seed(101)
-        vit = small_vit()
-        train_encoder(vit, seed=101, steps=steps or 2500, batch_size=50, log=typer.echo)
-        return vit
-    if network is Network.SHAPES_DINO:
-        torch.manual_seed(102)
-        return train_dino(small_vit(), seed=102, steps=steps or 800, batch_size=50, log=typer.echo)
+    return _MAKERS[network](steps)
+
+
+def _make_vit(steps: int | None) -> nn.Module:
+    torch.manual_seed(101)
+    vit = small_vit()
+    train_encoder(vit, seed=101, steps=steps or 2500, batch_size=50, log=typer.echo)
+    return vit
+
+
+def _make_dino(steps: int | None) -> nn.Module:
+    torch.manual_seed(102)
+    return train_dino(small_vit(), seed=102, steps=steps or 800, batch_size=50, log=typer.echo)
+
+
+def _make_scorer(steps: int | None) -> nn.Module:
     torch.manual_seed(103)
     width = ShapesScorerSettings().width()
     cnn = small_cnn(width)
@@ -49,12 +55,29 @@ def make(network: Network, steps: int | None = None) -> nn.Module:
     return cnn
 
 
-def make_vae(steps: int | None = None) -> AutoencoderKL:
-    """Train the shipped autoencoder from its seed."""
+def _make_vae(steps: int | None) -> nn.Module:
     torch.manual_seed(104)
     vae = small_vae()
     train_vae(vae, seed=104, steps=steps or 5000, batch_size=10, log=typer.echo)
     return vae
+
+
+_MAKERS: dict[Network, Callable[[int | None], nn.Module]] = {
+    Network.SHAPES_VIT: _make_vit,
+    Network.SHAPES_DINO: _make_dino,
+    Network.SHAPES_SCORER: _make_scorer,
+    Network.SHAPES_VAE: _make_vae,
+}
+
+
+def _write(network: nn.Module, out: Path) -> list[Path]:
+    """Write weights in half precision, in diffusers' folder format where the network has one; return the files."""
+    if hasattr(network, "save_pretrained"):
+        cast(Any, network.half()).save_pretrained(out)
+        return list(out.iterdir())
+    out.parent.mkdir(parents=True, exist_ok=True)
+    save_file({key: value.detach().half().contiguous() for key, value in network.state_dict().items()}, out)
+    return [out]
 
 
 def main(
@@ -64,14 +87,7 @@ def main(
 ) -> None:
     """Train a shipped network from its seed and write its weights in half precision."""
     start = time.monotonic()
-    if network is Network.SHAPES_VAE:
-        make_vae(steps).half().save_pretrained(out)
-        size = sum(file.stat().st_size for file in out.iterdir())
-    else:
-        weights = {key: value.detach().half().contiguous() for key, value in make(network, steps).state_dict().items()}
-        out.parent.mkdir(parents=True, exist_ok=True)
-        save_file(weights, out)
-        size = out.stat().st_size
+    size = sum(file.stat().st_size for file in _write(make(network, steps), out))
     typer.echo(f"{out}: {size / 1e6:.2f} MB in {(time.monotonic() - start) / 60:.1f} min")
 
 

@@ -20,7 +20,7 @@ from conftest import QUICK, QUICK_JOINT
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-import latsem.backends.caching.shards as shards_module
+from latsem.backends import tensor_files
 from latsem.backends.caching.folder import CacheFolder
 from latsem.backends.caching.forms import BasisFeatures, EightBitFeatures, FeatureForm, FullFeatures, ProjectedFeatures
 from latsem.backends.errors import Interrupted, RunFailed, UserError
@@ -295,7 +295,7 @@ FULL = [
 def test_a_full_disk_keeps_the_shards_before_it(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    written = shards_module.save_file
+    written = tensor_files.save_file
     calls: list[Path] = []
 
     def failing(tensors: dict[str, torch.Tensor], path: Path) -> None:
@@ -305,7 +305,7 @@ def test_a_full_disk_keeps_the_shards_before_it(
             if len(calls) == 3:
                 raise error
 
-    monkeypatch.setattr(shards_module, "save_file", failing)
+    monkeypatch.setattr(tensor_files, "save_file", failing)
     with pytest.raises(RunFailed, match="shard 3 of 4 could not be written: the disk is full"):
         workshop.make()
     folder = cache_folder(workshop.recipe())

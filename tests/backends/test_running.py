@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from conftest import QUICK_JOINT
+from conftest import QUICK, QUICK_JOINT
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -244,10 +246,21 @@ def test_a_run_can_be_scored_again_by_another_protocol(tmp_path: Path) -> None:
 
 def test_dropping_semantics_that_are_not_there_has_no_effect(tmp_path: Path) -> None:
     plain, dropping = (
-        load("pixel_jit", [*QUICK_JOINT[:-1], f"train.semantic_dropout={share}"]).run(root=tmp_path, quiet=True).folder
+        load("pixel_jit", [*QUICK, f"train.semantic_dropout={share}"]).run(root=tmp_path, quiet=True).folder
         for share in (0.0, 0.5)
     )
     assert equal(weights(plain), weights(dropping))
+
+
+def test_a_checkpoint_that_the_system_refuses_is_one_line(tmp_path: Path) -> None:
+    """A real write that fails half-way: files of this process may not grow beyond 60,000 bytes."""
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))\n"
+    arguments = ["latsem", "run", "pixel_jit", *QUICK]
+    code = f"{limit}import sys; sys.argv = {arguments!r}\nfrom latsem.cli.main import main; main()"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    (run,) = (tmp_path / "runs" / "pixel_jit").iterdir()
+    assert done.returncode == 1 and done.stderr.endswith(".safetensors: File too large\n"), done.stderr
+    assert "Traceback" not in done.stderr and not list(run.glob("checkpoints/step-*"))
 
 
 def test_differences_name_keys() -> None:
