@@ -9,11 +9,14 @@ import typer
 
 def list_parts(
     kind: Annotated[str | None, typer.Argument(help="a kind of part (encoder, projection, ...) or 'recipes'")] = None,
+    pattern: Annotated[
+        str | None, typer.Argument(help="only names that it fits, as in 'vit_*dinov2*': pretrained encoders by timm's")
+    ] = None,
 ) -> None:
     """List the parts of a kind, or everything: parts by kind, and recipes."""
     from ..recipes.catalogue import catalogue  # noqa: PLC0415
 
-    for title, rows in catalogue(kind):
+    for title, rows in catalogue(kind, pattern):
         typer.secho(title, bold=True)
         width = max((len(name) for name, _ in rows), default=0)
         for name, summary in rows:

@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
@@ -71,13 +71,41 @@ class Part:
         """Import the class that the settings build."""
         if not isinstance(self.builds, str):
             return self.builds
-        module, _, attribute = self.builds.partition(":")
-        package = self.settings.__module__.rpartition(".")[0]
-        target: Callable[..., Any] = getattr(importlib.import_module(module, package), attribute)
+        target: Callable[..., Any] = _import(self.builds, self.settings.__module__)
         return target
 
 
+class Family(Protocol):
+    """Parts of a kind that are too many to be registered one by one; each is made when it is asked for."""
+
+    def find(self, name: str) -> type[Settings] | None:
+        """Return the settings of a part, None if there is none of that name.
+
+        Raises:
+            ValueError: why it cannot be a part.
+        """
+        ...
+
+    def find_listed(self, name: str) -> type[Settings] | None:
+        """Return the same for the names that are listed, at once and without torch."""
+        ...
+
+    def names(self) -> tuple[str, ...]:
+        """Return the names that are listed."""
+        ...
+
+    def suggestion(self, name: str) -> str:
+        """Return which of all names may have been meant, as `near_name` does."""
+        ...
+
+    def rows(self, pattern: str | None) -> Iterator[tuple[str, str]]:
+        """Yield names and summaries: the listed ones, or every one that a pattern fits."""
+        ...
+
+
 _parts: dict[str, dict[str, Part]] = {kind: {} for kind in KINDS}
+_families: dict[str, tuple[str, str, str]] = {}
+"""Kind -> module that registered the family, the family, and what its parts build."""
 
 
 def register(kind: str, name: str, *, builds: str | Callable[..., Any]) -> Callable[[type[S]], type[S]]:
@@ -98,6 +126,28 @@ def register(kind: str, name: str, *, builds: str | Callable[..., Any]) -> Calla
         return settings
 
     return decorate
+
+
+def register_family(kind: str, *, family: str, builds: str) -> None:
+    """Register a family of parts; both are `module:Class` relative to the kind's settings."""
+    _families[kind] = (f"{__package__}.{KINDS[kind]}.settings", family, builds)
+
+
+def _import(target: str, module: str) -> Any:
+    """Import `module:attribute`, relative to the package of a module."""
+    name, _, attribute = target.partition(":")
+    return getattr(importlib.import_module(name, module.rpartition(".")[0]), attribute)
+
+
+@cache
+def family_of(kind: str) -> Family | None:
+    """Return the family of a kind, if it has one."""
+    _load_shipped(kind)
+    if kind not in _families:
+        return None
+    module, family, _ = _families[kind]
+    made: Family = _import(family, module)()
+    return made
 
 
 @cache
@@ -126,10 +176,36 @@ def find(kind: str, name: str) -> Part:
     Raises:
         ValueError: names the near ones, or all, when there is none of that name.
     """
-    parts = available(kind)
-    if name not in parts:
-        raise ValueError(f"unknown {kind} '{name}'{near_name(name, parts)} (one of {', '.join(parts)})")
-    return parts[name]
+    parts, family = available(kind), family_of(kind)
+    if name in parts:
+        return parts[name]
+    settings = family.find(name) if family is not None else None
+    if settings is not None:
+        return _member(settings)
+    near = near_name(name, parts)
+    if family is None:
+        raise ValueError(f"unknown {kind} '{name}'{near} (one of {', '.join(parts)})")
+    raise ValueError(
+        f"unknown {kind} '{name}'{near or family.suggestion(name)} (one of {', '.join(parts)}, or a pretrained one: "
+        f"latsem list {kind}s)"
+    )
+
+
+def find_listed(kind: str, name: str) -> Part | None:
+    """Return a part of those that are listed, at once and without torch; None if there is none of that name."""
+    parts, family = available(kind), family_of(kind)
+    settings = family.find_listed(name) if family is not None else None
+    return parts.get(name) or (_member(settings) if settings is not None else None)
+
+
+def listed(kind: str) -> tuple[str, ...]:
+    """Return every name of a kind that is listed."""
+    family = family_of(kind)
+    return (*available(kind), *(family.names() if family is not None else ()))
+
+
+def _member(settings: type[Settings]) -> Part:
+    return Part(settings.kind, settings.name, settings, _families[settings.kind][2])
 
 
 def parse(kind: str, value: object) -> Settings:

@@ -6,13 +6,14 @@ import inspect
 import types
 import typing
 from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
 from typing import Any
 
 import yaml
 from pydantic.fields import FieldInfo
 
 from ..backends.errors import UserError
-from ..components.registry import KINDS, Part, available
+from ..components.registry import KINDS, Part, available, family_of, find_listed, listed
 from ..components.settings import Settings, near_name
 from .layers import shipped_recipes
 from .recipe import load
@@ -21,21 +22,41 @@ RECIPES = "recipes"
 Rows = list[tuple[str, str]]
 
 
-def catalogue(kind: str | None) -> Iterator[tuple[str, Rows]]:
+def catalogue(kind: str | None, pattern: str | None = None) -> Iterator[tuple[str, Rows]]:
     """Yield titled lists of names and summaries, of one kind or of everything.
 
+    Args:
+        kind: one kind, or everything.
+        pattern: with `*`, `?` or `[...]`: only names that it fits, of all that there are.
+
     Raises:
-        UserError: an unknown kind.
+        UserError: an unknown kind, or a pattern that fits nothing.
     """
     kinds = [*KINDS, RECIPES]
     wanted = _singular(kind) if kind else None
     if wanted and wanted not in kinds:
         raise UserError(f"{kind}: no such kind{near_name(kind or '', kinds)} (one of {', '.join(kinds)})")
-    for each in kinds if wanted is None else [wanted]:
-        if each == RECIPES:
-            yield each, [(name, _header(path.read_text(encoding="utf-8"))) for name, path in shipped_recipes().items()]
-        else:
-            yield each, [(name, part.summary) for name, part in available(each).items()]
+    found = {each: _fitting(_rows(each, pattern), pattern) for each in (kinds if wanted is None else [wanted])}
+    if not any(found.values()):
+        raise UserError(f"{pattern}: nothing of that name{near_name(pattern or '', _names(wanted))}")
+    yield from ((each, rows) for each, rows in found.items() if rows)
+
+
+def _rows(kind: str, pattern: str | None) -> Rows:
+    if kind == RECIPES:
+        return [(name, _header(path.read_text(encoding="utf-8"))) for name, path in shipped_recipes().items()]
+    family = family_of(kind)
+    more = list(family.rows(pattern)) if family is not None else []
+    return [*((name, part.summary) for name, part in available(kind).items()), *more]
+
+
+def _fitting(rows: Rows, pattern: str | None) -> Rows:
+    return rows if pattern is None else [row for row in rows if fnmatchcase(row[0], pattern)]
+
+
+def _names(kind: str | None) -> list[str]:
+    kinds = [*KINDS, RECIPES] if kind is None else [kind]
+    return [name for each in kinds for name in (shipped_recipes() if each == RECIPES else listed(each))]
 
 
 def describe(what: str, overrides: Sequence[str] = ()) -> str:
@@ -44,13 +65,14 @@ def describe(what: str, overrides: Sequence[str] = ()) -> str:
     Raises:
         UserError: there is no recipe and no part of that name.
     """
-    parts = [part for kind in KINDS for part in available(kind).values() if what in (part.name, f"{kind}.{part.name}")]
+    named = {kind: find_listed(kind, what.removeprefix(f"{kind}.")) for kind in KINDS}
+    parts = [part for part in named.values() if part is not None]
     if parts and not overrides:
         return "\n\n".join(_describe_part(part) for part in parts)
     try:
         recipe = load(what, overrides)
     except UserError as error:
-        names = [part for kind in KINDS for part in available(kind)]
+        names = [name for kind in KINDS for name in listed(kind)]
         if "no such recipe" in str(error):
             raise UserError(f"{what}: no recipe and no part of that name{near_name(what, names)}") from None
         raise

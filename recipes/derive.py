@@ -18,16 +18,29 @@ Problem = tuple[tuple[str, ...], str]
 def outside_problems(recipe: RecipeSettings, *, data_needed: bool = True) -> Iterator[Problem]:
     """Yield what is wrong outside the recipe: folders, files and models that it names."""
     if data_needed:
-        for section, part in (("data", recipe.data), ("encoder", recipe.encoder)):
-            for key, message in part.problems() if part is not None else ():
-                yield (section, key), message
+        for key, message in recipe.data.problems():
+            yield ("data", key), message
     for key, message in recipe.tokenizer.problems():
         yield ("tokenizer", key), message
 
 
+def encoder_problems(recipe: RecipeSettings) -> Iterator[Problem]:
+    """Yield what is wrong with the encoder's weights, or with the images that it is to take."""
+    for key, message in recipe.encoder.problems() if recipe.encoder is not None else ():
+        yield ("encoder", key), message
+
+
+def fitted(recipe: RecipeSettings) -> RecipeSettings:
+    """Return a recipe with the encoder's image size chosen, where it is open, for the image's tokens."""
+    if recipe.encoder is None:
+        return recipe
+    tokens = max(1, recipe.tokenizer.grid(recipe.data.side) // recipe.denoiser.patch)
+    return recipe.model_copy(update={"encoder": recipe.encoder.fitted(tokens)})
+
+
 def clashes(recipe: RecipeSettings) -> Iterator[Problem]:
     """Yield everything that keeps the parts from fitting together."""
-    yield from _encoder_problems(recipe)
+    yield from _projection_problems(recipe)
     space_problems = list(_space_problems(recipe))
     yield from space_problems
     if not space_problems:
@@ -47,7 +60,7 @@ def clashes(recipe: RecipeSettings) -> Iterator[Problem]:
     yield from _score_problems(recipe)
 
 
-def _encoder_problems(recipe: RecipeSettings) -> Iterator[Problem]:
+def _projection_problems(recipe: RecipeSettings) -> Iterator[Problem]:
     encoder, projection = recipe.encoder, recipe.projection
     if encoder is None and projection is None:
         return
@@ -81,18 +94,28 @@ def _grid_problems(recipe: RecipeSettings) -> Iterator[Problem]:
         legal = ", ".join(map(str, _divisors(grid)))
         yield ("denoiser", "patch"), f"patch {patch} does not divide an image stream of {grid}x{grid} (legal: {legal})"
         return
-    if list(recipe.denoiser.fusion.problems(stream_specs(recipe))):
+    if not _tokens_match(recipe, patch):
         tokens, encoder = grid // patch, recipe.encoder
-        fitting = [p for p in _divisors(grid) if not list(recipe.denoiser.fusion.problems(stream_specs(recipe, p)))]
+        fitting = [each for each in _divisors(grid) if _tokens_match(recipe, each)]
         features = f"the {encoder.grid()}x{encoder.grid()} features of '{encoder.name}'" if encoder else "the others"
+        sizes = encoder.sizes(_divisors(tokens)) if encoder else []
+        legal = f"; or encoder.image_size: {', '.join(map(str, sizes))}" if sizes else ""
         yield (
             ("denoiser", "patch"),
             f"{tokens}x{tokens} image tokens cannot match {features} (legal patches: "
-            f"{', '.join(map(str, fitting)) or 'none for this image size'}; or fusion separate, or "
+            f"{', '.join(map(str, fitting)) or 'none for this image size'}{legal}; or fusion separate, or "
             "streams.semantic.grid=image)",
         )
         return
     yield from ((("denoiser", key), message) for key, message in recipe.denoiser.problems(stream_specs(recipe)))
+
+
+def _tokens_match(recipe: RecipeSettings, patch: int) -> bool:
+    """Return whether every stream is whole tokens, and these can be fused."""
+    specs = stream_specs(recipe, patch)
+    return all(spec.grid % spec.patch == 0 for spec in specs.values()) and not list(
+        recipe.denoiser.fusion.problems(specs)
+    )
 
 
 def _divisors(number: int) -> list[int]:

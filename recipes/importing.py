@@ -129,7 +129,8 @@ def _values(shape: PublishedShape, published: Published, *, whiten: bool) -> dic
         values["process"] = {"name": "ddpm", "learned_variance": shape.learned_variance}
         values["sampler"] = {"name": "ddpm", "steps": 250}
     if published.joint:
-        values["encoder"] = {"name": "dinov2_base_reg"}
+        # Published components were fitted to images that were resized without antialiasing.
+        values["encoder"] = {"name": "dinov2_base_reg", "antialias": False}
         values["projection"] = {"name": "pca", "channels": shape.semantic_channels, "whiten": whiten}
         values["streams"] = {"semantic": {"grid": "image"}}
     return values

@@ -100,8 +100,12 @@ def check(name: str, text: str, sourced: Sourced, *, data_needed: bool = True) -
         settings = RecipeSettings.model_validate(sourced.values)
     except ValidationError as error:
         raise UserError(*[_line(sourced, e["loc"], e["msg"]) for e in error.errors()]) from None
-    outside = list(derive.outside_problems(settings, data_needed=data_needed))
-    problems = outside or list(derive.clashes(settings))
+    problems = list(derive.outside_problems(settings, data_needed=data_needed))
+    if not problems:
+        settings = derive.fitted(settings)
+    if data_needed:
+        problems += derive.encoder_problems(settings)
+    problems = problems or list(derive.clashes(settings))
     if problems:
         raise UserError(*[_line(sourced, path, message) for path, message in problems])
     return Recipe(name, text, settings, tuple(derive.warnings(settings)) if data_needed else ())

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from ..registry import register
+from ..registry import register, register_family
 from ..settings import Settings
+from .timm_table import SHORT_NAMES, Architecture
 
 
 class EncoderSettings(Settings):
@@ -22,6 +23,20 @@ class EncoderSettings(Settings):
     def width(self) -> int:
         """Return the number of feature channels."""
         raise NotImplementedError
+
+    def fitted(self, tokens: int) -> Self:
+        """Return the same with everything that was left open chosen for so many image tokens a side."""
+        del tokens
+        return self
+
+    def sizes(self, grids: Iterable[int]) -> list[int]:
+        """Return the image sizes that make these grids, if the size can be chosen."""
+        del grids
+        return []
+
+    def untrained(self) -> Self:
+        """Return the same architecture, built without fetching weights."""
+        return self
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield `(key, message)` for everything outside the recipe that is not as it should be."""
@@ -57,34 +72,83 @@ class RandomViTSettings(SmallViTSettings):
     seed: int = Field(0, ge=0, description="seed of its random weights")
 
 
-DINOV2_PATCH = 14
+PAPERS_GRID = 16
+"""Features a side where nothing else says how many: as many as tokens in the papers, on images of 256 pixels."""
 
 
-@register("encoder", "dinov2_base_reg", builds=".timm_vit:TimmViT")
-class DINOv2BaseSettings(EncoderSettings):
-    """DINOv2 of base size with registers, the encoder of ReDi (arXiv 2304.07193, 2309.16588; weights from the hub)."""
+class TimmSettings(EncoderSettings):
+    """Base of the pretrained networks of timm; each is a subclass with its own `architecture` (see `timm_family`)."""
 
-    model: ClassVar[str] = "vit_base_patch14_reg4_dinov2.lvd142m"
+    architecture: ClassVar[Architecture]
 
-    image_size: int = Field(
-        224,
-        ge=DINOV2_PATCH,
-        le=2240,
-        multiple_of=DINOV2_PATCH,
-        description="side to which images are resized (ReDi: 224)",
+    image_size: int | Literal["auto"] = Field(
+        "auto", description="side to which images are resized; auto: as many features as the image has tokens"
     )
+    layers: list[int] = Field(
+        default_factory=lambda: [-1], min_length=1, description="blocks whose features are taken; -1: the last"
+    )
+    combine: Literal["concat", "sum"] = Field("concat", description="how the features of several blocks are joined")
+    antialias: bool = Field(True, description="antialias the bicubic resize; off: as ReDi's released code does")
+    half: bool = Field(True, description="compute in bfloat16 on a CUDA device that does so natively")
     pretrained: bool = Field(True, description="weights from the hub; off: random ones, the control experiment")
-    weights: Path | None = Field(None, description="a local safetensors file of the weights, instead of the hub")
+    weights: Path | None = Field(None, description="a local safetensors file or its folder, instead of the hub")
+
+    @field_validator("image_size")
+    @classmethod
+    def _whole_features(cls, size: int | str) -> int | str:
+        stride = cls.architecture.stride
+        if isinstance(size, int) and (size < stride or size > 4096 or size % stride):
+            near = max(1, size // stride) * stride
+            raise ValueError(f"must be a multiple of {stride} up to 4096, such as {near} or {near + stride}")
+        return size
+
+    @field_validator("layers")
+    @classmethod
+    def _different_blocks(cls, layers: list[int]) -> list[int]:
+        depth = cls.architecture.depth
+        if any(not -depth <= layer < depth for layer in layers):
+            raise ValueError(f"there are {depth} blocks to take features of: from {-depth} to {depth - 1}")
+        if len({layer % depth for layer in layers}) < len(layers):
+            raise ValueError("a block is there twice")
+        return layers
+
+    @property
+    def size(self) -> int:
+        """Side to which images are resized, pixels."""
+        return self.architecture.stride * PAPERS_GRID if self.image_size == "auto" else self.image_size
+
+    def fitted(self, tokens: int) -> Self:
+        """Return the same with an image size that makes as many features a side as there are tokens, if it is open."""
+        if self.image_size != "auto":
+            return self
+        return self.model_copy(update={"image_size": self.architecture.stride * tokens})
+
+    def sizes(self, grids: Iterable[int]) -> list[int]:
+        """Return the image sizes that make these grids."""
+        return [self.architecture.stride * grid for grid in grids]
+
+    def untrained(self) -> Self:
+        """Return the same architecture with random weights."""
+        return self.model_copy(update={"pretrained": False, "weights": None})
 
     def grid(self) -> int:
-        """One feature for 14x14 pixels."""
-        return self.image_size // DINOV2_PATCH
+        """One feature for a patch."""
+        return self.size // self.architecture.stride
 
     def width(self) -> int:
-        """768 channels."""
-        return 768
+        """The network's channels, as often as blocks are concatenated."""
+        return self.architecture.width * (len(self.layers) if self.combine == "concat" else 1)
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """Yield that the file of weights is not there."""
-        if self.weights is not None and not self.weights.expanduser().is_file():
-            yield "weights", f"there is no file {self.weights}"
+        """Yield that the weights are not there, or that the network does not take images of this size."""
+        if self.weights is not None and not self.weights.expanduser().exists():
+            yield "weights", f"there is no file or folder {self.weights}"
+        if self.architecture not in SHORT_NAMES.values():
+            from .timm_probe import refusal  # noqa: PLC0415 - it loads torch
+
+            message = refusal(self.architecture.model, self.size, self.grid())
+            if message:
+                yield "image_size", message
+
+
+register_family("encoder", family=".timm_family:TimmFamily", builds=".timm_encoder:TimmEncoder")

@@ -33,10 +33,12 @@ print("torch" in sys.modules, "numpy" in sys.modules)
         ("list",),
         ("list", "encoders"),
         ("show", "coevolving"),
+        ("show", "dinov2_base_reg"),
         ("show", "pixel_coredi"),
         ("check", "pixel_coredi"),
         ("check", "latent_coredi"),
         ("check", "pixel_coredi", "denoiser.depht=3"),
+        ("check", "pixel_coredi", "encoder=dinov2_bas_reg"),
     ],
 )
 def test_looking_imports_no_torch(argv: tuple[str, ...]) -> None:
@@ -50,6 +52,11 @@ def test_list_names_parts_and_recipes(cli: Cli) -> None:
     assert all(name in everything for name in ("shapes_vit", "coevolving", "heun", "pixel_coredi", "frechet"))
     some = cli("list", "encoders").stdout
     assert "shapes_dino" in some and "heun" not in some
+    assert "dinov2_base_reg" in some and "cc-by-nc-4.0" in some
+    fitting = cli("list", "encoders", "*small*dinov3*").stdout
+    assert "vit_small_patch16_dinov3.lvd1689m" in fitting and "shapes_dino" not in fitting
+    nothing = cli("list", "encoders", "dinov2_bas")
+    assert nothing.returncode == 2 and "did you mean 'dinov2_base'" in nothing.stderr
     wrong = cli("list", "encodr")
     assert (wrong.returncode, wrong.stdout) == (2, "") and "did you mean 'encoder'" in wrong.stderr
 

@@ -1,26 +1,19 @@
 from __future__ import annotations
 
 import math
-import subprocess
-from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
 from latsem.components.denoisers.attention.auto import choose
 from latsem.components.denoisers.attention.kernel import AttentionKernel
 from latsem.components.denoisers.embeddings import Rotary, TimeEmbedding, sincos_positions
 from latsem.components.denoisers.fusion.fusion import Fusion
 from latsem.components.denoisers.jit import JiT, SelfAttention
-from latsem.components.encoders.encoder import Encoder
 from latsem.components.registry import available, create, find
 from latsem.components.streams import StreamSpec
-from latsem.components.torchvision_import import ensure_torchvision
 
 SPECS = {
     "image": StreamSpec("image", 3, 16, 4),
@@ -241,97 +234,6 @@ def test_half_precision_attention_keeps_its_norms_in_full() -> None:
     assert out.dtype == torch.bfloat16 and bool(out.isfinite().all())
 
 
-HERE: dict[str, dict[str, object]] = {"dinov2_base_reg": {"pretrained": False, "image_size": 112}}
-"""What keeps an encoder off the network, and the suite short."""
-
-
-@pytest.mark.parametrize("name", available("encoder"))
-def test_encoder_contract(name: str) -> None:
-    values = HERE.get(name, {})
-    settings = find("encoder", name).settings(**values)
-    encoder: Encoder = create("encoder", name, **values)
-    images = torch.rand(2, 3, 32, 32) * 2 - 1
-    features = encoder(images)
-    side, width = settings.grid(), settings.width()
-    assert features.grid.shape == (2, width, side, side) and features.class_token.shape == (2, width)
-    assert not features.grid.requires_grad and not any(p.requires_grad for p in encoder.parameters())
-    assert torch.equal(create("encoder", name, **values)(images).grid, features.grid)
-    encoder.train()
-    assert torch.equal(encoder(images).grid, features.grid)
-    assert encoder(torch.rand(1, 3, 45, 45)).grid.shape == (1, width, side, side)
-
-
-@pytest.mark.parametrize("name", available("encoder"))
-def test_features_lie_where_their_pixels_are(name: str) -> None:
-    """A change in one cell of the image moves the features around that cell's centre, and not beside it."""
-    encoder: Encoder = create("encoder", name, **HERE.get(name, {}))
-    side = find("encoder", name).settings(**HERE.get(name, {})).grid()
-    images, cell = torch.rand(16, 3, 32, 32) * 2 - 1, 32 // side
-    changed = images.clone()
-    changed[:, :, cell : 2 * cell, 2 * cell : 3 * cell] += 0.5
-    moved = (encoder(changed).grid - encoder(images).grid).abs().sum((0, 1))
-    moved = (moved - moved.median()).clamp_min(0)
-    place = torch.arange(side).float()
-    centre = [float((moved.sum(axis) * place).sum() / moved.sum()) for axis in (1, 0)]
-    assert centre == pytest.approx([1, 2], abs=0.3)
-
-
-def test_encoders_differ() -> None:
-    images = torch.rand(2, 3, 32, 32) * 2 - 1
-    grids = [create("encoder", name)(images).grid for name in available("encoder") if name not in HERE]
-    assert all(not torch.allclose(a, b) for i, a in enumerate(grids) for b in grids[:i])
-
-
-def timm_features(network: nn.Module, images: Tensor, side: int) -> Tensor:
-    """Return all tokens of a timm network for images in [-1, 1], resized as ReDi's code does."""
-    config = network.pretrained_cfg
-    mean, std = (torch.tensor(config[key])[:, None, None] for key in ("mean", "std"))
-    small = F.interpolate(((images + 1) / 2 - mean) / std, (side, side), mode="bicubic", align_corners=False)
-    with torch.no_grad():
-        return network.eval().forward_features(small)
-
-
-def test_dinov2_gives_timms_own_patch_tokens(tmp_path: Path) -> None:
-    """Weights in a local file at their published size, 518 pixels, and what timm itself makes of that file."""
-    ensure_torchvision()
-    from timm import create_model
-
-    name, file = "vit_base_patch14_reg4_dinov2.lvd142m", tmp_path / "model.safetensors"
-    save_file(create_model(name, num_classes=0).state_dict(), file)
-    overlay = {"file": str(file)}
-    timms = create_model(name, pretrained=True, img_size=56, num_classes=0, pretrained_cfg_overlay=overlay)
-    encoder: Encoder = create("encoder", "dinov2_base_reg", image_size=56, weights=file)
-    file.unlink()
-    images = torch.rand(2, 3, 64, 64) * 2 - 1
-    features, tokens = encoder(images), timm_features(timms, images, 56)
-    assert torch.equal(features.grid.flatten(2).transpose(1, 2), tokens[:, 5:])
-    assert torch.equal(features.class_token, tokens[:, 0])
-    control: Encoder = create("encoder", "dinov2_base_reg", image_size=56, pretrained=False)
-    assert not torch.equal(control(images).grid, features.grid)
-    settings = find("encoder", "dinov2_base_reg").settings()
-    assert (settings.grid(), settings.width()) == (16, 768)
-    with pytest.raises(ValueError, match="multiple of 14"):
-        find("encoder", "dinov2_base_reg").settings(image_size=225)
-
-
-def test_weights_that_are_not_there_or_do_not_fit_are_one_line(
-    cli: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
-    done = cli("run", "latent_redi", "encoder=dinov2_base_reg")
-    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1, done.stderr
-    assert done.stderr.startswith("encoder: model.safetensors of timm/vit_base_patch14_reg4_dinov2.lvd142m is not here")
-    assert "connect to the hub" in done.stderr and "encoder.weights=FILE" in done.stderr
-    other, text = tmp_path / "other.safetensors", tmp_path / "text.safetensors"
-    save_file({"x": torch.zeros(1)}, other)
-    text.write_text("no tensors")
-    for file, message in ((tmp_path / "absent", "no file"), (text, "no safetensors"), (other, "another network")):
-        with pytest.raises(ValueError, match=message) as error:
-            create("encoder", "dinov2_base_reg", image_size=56, weights=file)
-        assert "\n" not in str(error.value)
-
-
 @pytest.mark.parametrize("name", available("extractor"))
 def test_extractor_contract(name: str) -> None:
     extractor = create("extractor", name)
@@ -352,8 +254,7 @@ def test_trained_networks_know_the_scenes_and_the_control_does_not() -> None:
         distance.fill_diagonal_(math.inf)
         return float((labels[distance.argmin(1)] == labels).float().mean())
 
-    encoders = [name for name in available("encoder") if name not in HERE]
-    scores = {name: agreement(create("encoder", name)(images).class_token) for name in encoders}
+    scores = {name: agreement(create("encoder", name)(images).class_token) for name in available("encoder")}
     scores["shapes_scorer"] = agreement(create("extractor", "shapes_scorer")(images))
     assert scores["shapes_scorer"] > 0.6 and scores["shapes_vit"] > 0.5, scores
     assert scores["random_vit"] < min(scores["shapes_vit"], scores["shapes_scorer"]), scores

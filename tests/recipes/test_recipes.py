@@ -125,6 +125,13 @@ def test_every_mistake_is_reported_at_once_with_its_line(tmp_path: Path) -> None
         (["encoder=null"], "encoder: a projection needs an encoder"),
         (["projection=null"], "projection: an encoder needs a projection"),
         (["projection.channels=200"], "projection.channels: 200 channels from 96 features"),
+        (["encoder=dinov2_bas_reg"], "encoder: unknown encoder 'dinov2_bas_reg', did you mean 'dinov2_base_reg'?"),
+        (["encoder={name: dinov2_base_reg, image_size: 225}"], "encoder.image_size: must be a multiple of 14"),
+        (
+            ["encoder={name: dinov2_base_reg, image_size: 42}"],
+            "4x4 image tokens cannot match the 3x3 features of 'dinov2_base_reg' (legal patches: 32; or "
+            "encoder.image_size: 14, 28, 56; or",
+        ),
         (["denoiser.heads=3"], "denoiser.heads: 3 heads do not divide a width of 128"),
         (["guidance.streams=[imag]"], "guidance.streams: there is no stream 'imag'"),
         (["evaluate.samples=10"], "evaluate.samples: frechet on 64 features needs at least 65, not 10"),
@@ -146,6 +153,24 @@ def test_every_mistake_is_reported_at_once_with_its_line(tmp_path: Path) -> None
 )
 def test_clashes_are_found_before_anything_is_built(overrides: list[str], message: str) -> None:
     assert any(message in line for line in problems("pixel_coredi", *overrides))
+
+
+@pytest.mark.parametrize(
+    ("encoder", "patch", "size", "grid"),
+    [
+        ("dinov2_base_reg", 8, 56, 4),
+        ("dinov2_base_reg", 2, 224, 16),
+        ("siglip2_base", 4, 128, 8),
+        ("shapes_vit", 8, 32, 4),
+    ],
+)
+def test_an_encoder_sees_images_of_the_size_that_matches_the_tokens(
+    encoder: str, patch: int, size: int, grid: int
+) -> None:
+    settings = load("pixel_coredi", [f"encoder={encoder}", f"denoiser.patch={patch}"]).settings
+    assert settings.encoder is not None and settings.encoder.grid() == grid
+    assert settings.encoder.model_dump().get("image_size", 32) == size
+    assert stream_specs(settings)["semantic"].tokens == stream_specs(settings)["image"].tokens
 
 
 def test_an_empty_folder_is_no_data(tmp_path: Path) -> None:

@@ -1,0 +1,156 @@
+"""Encoders of timm: frozen networks, read as they were trained, at an image size of choice."""
+
+from __future__ import annotations
+
+import re
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..frozen import Frozen
+from ..hub import fetch
+from ..streams import Features
+from . import timm_probe
+from .settings import TimmSettings
+
+HUB_FILE = "model.safetensors"
+NAMED = 3
+
+
+class TimmEncoder(Frozen):
+    """The patch features of a frozen network, without class and register tokens.
+
+    Raises:
+        ValueError: the weights are not there, or do not fit.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, settings: TimmSettings) -> None:
+        super().__init__()
+        self.side, self.layers, self.combine = settings.size, settings.layers, settings.combine
+        self.antialias, self.half_on_cuda = settings.antialias, settings.half
+        network = _network(settings)
+        self.network: Any = network.eval().requires_grad_(False)
+        for name in ("mean", "std"):
+            values = torch.tensor(network.pretrained_cfg[name])
+            self.register_buffer(name, values[:, None, None], persistent=False)
+
+    @torch.no_grad()
+    def forward(self, images: Tensor) -> Features:
+        """Encode images `(B, 3, H, W)` in [-1, 1]: grid `(B, width, h, h)` and class token `(B, width)`, float32.
+
+        A network without a class token gives what it pools its features to in its place.
+        """
+        with self._precision(images.device):
+            last, grid = self._features(self._prepared(images))
+            class_token = self._class_token(last)
+        return Features(grid=grid.float(), class_token=class_token.float())
+
+    def _prepared(self, images: Tensor) -> Tensor:
+        images = ((images + 1) / 2 - self.mean) / self.std
+        if images.shape[-2:] == (self.side, self.side):
+            return images
+        side = (self.side, self.side)
+        return F.interpolate(images, side, mode="bicubic", antialias=self.antialias, align_corners=False)
+
+    def _precision(self, device: torch.device) -> AbstractContextManager[Any]:
+        if device.type != "cuda" or not self.half_on_cuda:
+            return nullcontext()
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.autocast("cuda", torch.bfloat16, enabled=native)
+
+    def _features(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what the network ends with, as it gives it, and the grid of the chosen blocks."""
+        if self.layers == [-1]:
+            last: Tensor = self.network.forward_features(images)
+            return last, timm_probe.to_grid(self.network, last)
+        # Every block's features go through the last norm, as DINOv2's own code has them.
+        last, grids = self.network.forward_intermediates(images, indices=self.layers, norm=True)
+        return last, torch.cat(grids, dim=1) if self.combine == "concat" else torch.stack(grids).sum(0)
+
+    def _class_token(self, last: Tensor) -> Tensor:
+        if getattr(self.network, "cls_token", None) is not None:
+            return last[:, 0]
+        pooled: Tensor = self.network.forward_head(last, pre_logits=True)
+        return pooled
+
+
+def _network(settings: TimmSettings) -> Any:
+    name = settings.architecture.model
+    path = _weights(settings)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        if path is None:
+            return timm_probe.create(name, settings.size, num_classes=0)
+        return _loaded(name, settings.size, path)
+
+
+def _weights(settings: TimmSettings) -> Path | None:
+    """Return the file of weights, fetched if need be; None for random ones."""
+    name = settings.architecture.model
+    if settings.weights is not None:
+        return _local(settings.weights.expanduser(), name)
+    return _fetched(name) if settings.pretrained else None
+
+
+def _local(path: Path, name: str) -> Path:
+    if path.is_file():
+        return path
+    for file in (path / f"{name}.safetensors", path / HUB_FILE):
+        if file.is_file():
+            return file
+    found = sorted(path.glob("*.safetensors"))
+    if len(found) == 1:
+        return found[0]
+    raise ValueError(f"weights: there is no {HUB_FILE} and no {name}.safetensors in {path}")
+
+
+def _fetched(name: str) -> Path:
+    config = timm_probe.config(name)
+    if not config.hf_hub_id:
+        raise ValueError(
+            f"timm knows no hub repository of {name} (published at {config.url}): convert its weights to safetensors "
+            "and give their path, encoder.weights=FILE"
+        )
+    published = config.hf_hub_filename or HUB_FILE
+    try:
+        return fetch(config.hf_hub_id, published if published.endswith(".safetensors") else HUB_FILE)
+    except ValueError as error:
+        remedy = "connect to the hub, or copy the file here and give its path, encoder.weights=FILE"
+        raise ValueError(f"{error}; {remedy}") from None
+
+
+def _loaded(name: str, size: int, path: Path) -> Any:
+    """Return a network with the weights of a file as it is published: timm brings positions to the network's grid."""
+    config = timm_probe.config(name)
+    try:
+        # Only safetensors: a pickled weight file could run code.
+        with safe_open(path, framework="pt") as file:
+            has_classifier = f"{config.classifier}.weight" in file.keys()  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"weights: {path} is no safetensors file ({error})") from None
+    # timm compares every name only where the number of classes is the file's; elsewhere what does not fit is left out.
+    classes = config.num_classes if has_classifier else 0
+    overlay = {"file": str(path), "custom_load": False, "num_classes": classes}
+    try:
+        network = timm_probe.create(name, size, pretrained=True, num_classes=classes, pretrained_cfg_overlay=overlay)
+    except (RuntimeError, KeyError) as error:
+        raise ValueError(f"weights: {path} holds another network than {name} ({_differing(error)})") from None
+    if classes:
+        network.reset_classifier(0)
+    return network
+
+
+def _differing(error: Exception) -> str:
+    """Return the first names in what torch says of weights that do not fit."""
+    text = str(error)
+    found = re.findall(r"size mismatch for ([\w.]+)", text) + re.findall(r'"([\w.]+)"', text)
+    shown = ", ".join(found[:NAMED]) or text.strip().splitlines()[0][:150]
+    return f"first to differ: {shown}" + (" ..." if len(found) > NAMED else "")
