@@ -21,6 +21,17 @@ def shipped_recipes() -> dict[str, Path]:
     return {path.relative_to(root).with_suffix("").as_posix(): path for path in sorted(root.rglob("*.yaml"))}
 
 
+def recipe_name(path: Path) -> str:
+    """Return the name of a recipe, which its runs and caches lie under: its file's, without folder and suffix.
+
+    A recipe shipped in a sub-folder is named with it (`imagenet256-sit_b`): another folder may have one of its name.
+    """
+    root, resolved = Path(str(files(__package__))).resolve(), path.resolve()
+    if not resolved.is_relative_to(root):
+        return path.stem
+    return "-".join(resolved.relative_to(root).with_suffix("").parts)
+
+
 def find_recipe(name: str, beside: Path | None = None) -> Path:
     """Return the file of a recipe: a path (relative to a file's folder, if `beside` is one), or a shipped name.
 

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from ..backends.errors import UserError
 from . import derive
-from .layers import find_recipe, override, read_layers
+from .layers import find_recipe, override, read_layers, recipe_name
 from .schema import RecipeSettings
 from .yaml_reader import KeyPath, Sourced
 
@@ -28,7 +28,7 @@ class Recipe:
     """A valid recipe.
 
     Attributes:
-        name: its file's name, without folder and suffix.
+        name: what its runs and caches lie under: its file's name, with the sub-folder where it is shipped in one.
         text: the file as it was given, with the overrides as comments.
         settings: every value, validated.
         warnings: settings that do nothing.
@@ -80,7 +80,7 @@ def load(recipe: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     sourced = read_layers(path, overrides)
     _run_plugins(sourced, path)
     text = path.read_text(encoding="utf-8") + "".join(f"# override: {override}\n" for override in overrides)
-    return check(path.stem, text, sourced)
+    return check(recipe_name(path), text, sourced)
 
 
 def from_values(

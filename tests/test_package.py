@@ -95,6 +95,10 @@ def test_the_wheel_holds_recipes_and_weights_and_works_by_itself(tmp_path: Path)
         "import latsem.components.registry as r, latsem.recipes.layers as l\n"
         f"assert r.__file__.startswith({str(target)!r}), r.__file__\n"
         "assert 'pixel_coredi' in l.shipped_recipes()\n"
+        "path = l.find_recipe('imagenet512/latent_redi_xl')\n"
+        "values = l.read_layers(path, ()).values\n"
+        "assert (values['data']['image_size'], values['denoiser']['size']) == (512, 'XL')\n"
+        "assert l.recipe_name(path) == 'imagenet512-latent_redi_xl'\n"
         "print(r.create('encoder', 'shapes_vit') is not None, r.create('extractor', 'shapes_scorer') is not None, "
         "r.create('tokenizer', 'vae') is not None)\n"
     )

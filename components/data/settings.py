@@ -19,6 +19,9 @@ ShapeSize = 32
 class DataSettings(Settings):
     """Base of every data source's settings; `image_size` is the side of the square images it gives."""
 
+    expect_images: int | None = Field(None, ge=1, description="number of images that there must be; empty: any")
+    expect_classes: int | None = Field(None, ge=1, description="number of classes that there must be; empty: any")
+
     @property
     def side(self) -> int:
         """Side of the images, pixels."""
