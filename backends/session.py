@@ -16,7 +16,7 @@ from torch import Tensor
 from ..components.images import mean_psnr, to_unit
 from ..components.streams import SEMANTIC
 from .assembly import Assembly
-from .checkpoint import load_newest
+from .checkpoint import checkpoints, load_newest
 from .console import RunConsole, relative
 from .drawing import RunDrawing
 from .errors import Interrupted, UserError
@@ -121,8 +121,11 @@ class Session:
             torch.distributed.destroy_process_group()
 
     def fit(self) -> None:
-        """Take the statistics that projection and tokenizer need from the data."""
-        fit_statistics(self.assembly, self.fabric.device)
+        """Take the statistics that projection and tokenizer need from the data, or from the run if it has begun."""
+        if checkpoints(self.folder):
+            load_newest(self.folder, self.assembly.model)
+        else:
+            fit_statistics(self.assembly, self.fabric)
 
     def screen(self) -> None:
         """Show what is about to run, with everything that `auto` became; the first process does."""

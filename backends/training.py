@@ -21,6 +21,7 @@ from .interrupt import StopRequest
 from .loader import LABEL, Batch, BatchPlan, encoded_batches, training_batches
 from .log import MetricLog
 from .model import JointModel, TrainingBatch
+from .processes import FabricMerge
 from .randomness import derived_generator
 from .run_folder import RunFolder
 from .space import Encoded
@@ -61,16 +62,22 @@ def make_optimizer(model: JointModel, assembly: Assembly) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, betas=(train.betas[0], train.betas[1]), weight_decay=train.weight_decay)
 
 
-def fit_statistics(assembly: Assembly, device: torch.device) -> None:
-    """Measure on the first images of the data what projection and tokenizer need, unless they have it."""
+def fit_statistics(assembly: Assembly, fabric: Fabric) -> None:
+    """Measure on the first images of the data what projection and tokenizer need, unless they have it.
+
+    Every process takes its share of the images; the sums of all are put together.
+    """
+    merge = FabricMerge(fabric)
 
     def encoded(count: int) -> Iterator[Encoded]:
-        return encoded_batches(assembly.feed, range(min(count, len(assembly.feed))), FIT_BATCH, device)
+        share = range(fabric.global_rank, min(count, len(assembly.feed)), fabric.world_size)
+        return encoded_batches(assembly.feed, share, FIT_BATCH, fabric.device)
 
     projection = assembly.model.projection
     if projection is not None and not bool(projection.fitted):
-        projection.fit(each.features for each in encoded(assembly.fit_images) if each.features is not None)
-    assembly.space.tokenizer.fit(each.code for each in encoded(assembly.measure_images))
+        features = (each.features for each in encoded(assembly.fit_images) if each.features is not None)
+        projection.fit(features, merge)
+    assembly.space.tokenizer.fit((each.code for each in encoded(assembly.measure_images)), merge)
 
 
 @dataclass

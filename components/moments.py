@@ -5,12 +5,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .merging import Merge
+
 
 class Moments:
     """Count, sum and sum of outer products of vectors, float64.
 
     The sums are additive: the result depends neither on the order nor on the size of the batches, and moments of
-    several processes can be added.
+    several processes can be added. They are kept where the vectors are, if that is a CUDA device: products in double
+    precision take the CPU longer than an encoder takes for its features.
     """
 
     def __init__(self, width: int) -> None:
@@ -20,10 +23,19 @@ class Moments:
 
     def update(self, vectors: Tensor) -> None:
         """Add vectors `(N, D)`."""
-        exact = vectors.detach().double().cpu()
+        if vectors.is_cuda and not self.sum.is_cuda:
+            self.sum, self.outer = self.sum.to(vectors.device), self.outer.to(vectors.device)
+        exact = vectors.detach().to(self.sum.device).double()
         self.count += len(exact)
         self.sum += exact.sum(0)
         self.outer += exact.T @ exact
+
+    def merged(self, merge: Merge) -> Moments:
+        """Return the moments of all processes, on the CPU."""
+        whole = Moments(len(self.sum))
+        whole.count = int(merge.sum(torch.tensor(self.count)))
+        whole.sum, whole.outer = merge.sum(self.sum).cpu(), merge.sum(self.outer).cpu()
+        return whole
 
     def __add__(self, other: Moments) -> Moments:
         both = Moments(len(self.sum))

@@ -15,6 +15,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from ...components.merging import ALONE, Merge
 from ...components.projections.projection import Projection, project
 from ...components.projections.statistics import FeatureStatistics
 
@@ -44,8 +45,8 @@ class FeatureForm(Protocol):
     restores_features: bool
     state: dict[str, Tensor]
 
-    def fit(self, grids: Iterable[Tensor]) -> None:
-        """Measure what the form depends on, on feature grids `(B, D, h, w)` of the data."""
+    def fit(self, grids: Iterable[Tensor], merge: Merge = ALONE) -> None:
+        """Measure what the form depends on, on this process' share of feature grids `(B, D, h, w)` of the data."""
         ...
 
     def pack(self, grid: Tensor) -> Tensor:
@@ -66,9 +67,9 @@ class FullFeatures:
     restores_features: bool = True
     state: dict[str, Tensor] = field(default_factory=dict)
 
-    def fit(self, grids: Iterable[Tensor]) -> None:
+    def fit(self, grids: Iterable[Tensor], merge: Merge = ALONE) -> None:
         """Measure nothing."""
-        del grids
+        del grids, merge
 
     def pack(self, grid: Tensor) -> Tensor:
         """Round to half precision."""
@@ -88,12 +89,13 @@ class EightBitFeatures:
     restores_features: bool = True
     state: dict[str, Tensor] = field(default_factory=dict)
 
-    def fit(self, grids: Iterable[Tensor]) -> None:
+    def fit(self, grids: Iterable[Tensor], merge: Merge = ALONE) -> None:
         """Measure the range of every channel, and widen it; what lies outside even so is clipped later."""
         low, high = torch.full((self.channels,), torch.inf), torch.full((self.channels,), -torch.inf)
         for grid in grids:
             values = grid.float().cpu().movedim(1, -1).flatten(0, -2)
             low, high = torch.minimum(low, values.amin(0)), torch.maximum(high, values.amax(0))
+        low, high = -merge.highest(-low).cpu(), merge.highest(high).cpu()
         step = (WIDENED * (high - low) / 254).clamp_min(torch.finfo(torch.float32).tiny)
         self.state = {"middle": (low + high) / 2, "step": step}
 
@@ -118,9 +120,9 @@ class BasisFeatures:
     restores_features: bool = True
     state: dict[str, Tensor] = field(default_factory=dict)
 
-    def fit(self, grids: Iterable[Tensor]) -> None:
+    def fit(self, grids: Iterable[Tensor], merge: Merge = ALONE) -> None:
         """Find the basis; `kept` is the share of the variance that it holds."""
-        statistics = FeatureStatistics(grids, self.features)
+        statistics = FeatureStatistics(grids, self.features, merge)
         basis, variance = statistics.principal_components(self.channels)
         kept = variance.sum() / statistics.correlation.trace()
         found = {"mean": statistics.mean, "std": statistics.std, "basis": basis, "kept": kept}
@@ -159,9 +161,9 @@ class ProjectedFeatures:
     def state(self, state: dict[str, Tensor]) -> None:
         self.projection.load_state_dict(state)
 
-    def fit(self, grids: Iterable[Tensor]) -> None:
+    def fit(self, grids: Iterable[Tensor], merge: Merge = ALONE) -> None:
         """Fit the projection."""
-        self.projection.fit(grids)
+        self.projection.fit(grids, merge)
 
     def pack(self, grid: Tensor) -> Tensor:
         """Project."""

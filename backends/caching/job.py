@@ -16,6 +16,7 @@ from ...components.data.source import Source
 from ..console import RunConsole, relative
 from ..errors import RunFailed, UserError
 from ..loader import ImageFeed, encoded_batches, pieces
+from ..processes import FabricMerge
 from ..run_folder import LOCK
 from ..space import Space
 from .estimate import Cost, size
@@ -27,6 +28,9 @@ CODE, FEATURES, LABELS = "code", "features", "label"
 BATCH = 64
 ERROR_IMAGES = 256
 """Images on which the error of restored features is measured, once all are stored."""
+
+FAILURES = (UserError, RunFailed, OSError)
+"""What ends the work of one process, and so that of all."""
 
 SPARE = 1.05
 """Disk asked for, as a multiple of what is estimated."""
@@ -61,12 +65,11 @@ class CacheJob:
         """
         lock = FileLock(self.folder.path / LOCK)
         try:
-            _together(fabric, lambda: self._begin(lock, console, replace=replace), first_alone=True)
+            _together(fabric, lambda: self._begin(lock, replace=replace), first_alone=True)
             if self.folder.complete():
                 console.say(f"this cache is whole already: {relative(self.folder.path)}")
                 return
-            if self.form is not None and fabric.global_rank:
-                self.form.state = self.folder.load_form()
+            _together(fabric, lambda: self._measure(fabric, console), first_alone=False)
             _together(fabric, lambda: self._write_share(fabric, console), first_alone=False)
             _together(fabric, self._finish, first_alone=True)
             notes = "".join(f", {name.replace('_', ' ')} {value:.3g}" for name, value in self.folder.notes().items())
@@ -74,7 +77,7 @@ class CacheJob:
         finally:
             lock.release()
 
-    def _begin(self, lock: FileLock, console: RunConsole, *, replace: bool) -> None:
+    def _begin(self, lock: FileLock, *, replace: bool) -> None:
         self.folder.path.mkdir(parents=True, exist_ok=True)
         try:
             lock.acquire(timeout=0)
@@ -87,13 +90,25 @@ class CacheJob:
             return
         self._check_disk()
         self.folder.begin(self.key)
+
+    def _measure(self, fabric: Fabric, console: RunConsole) -> None:
+        """Fit the form of the features, each process on its share of the images, unless that was done before."""
         if self.form is None:
             return
-        if self.folder.form_state.is_file():
+        if fabric.broadcast(self.folder.form_state.is_file()):
             self.form.state = self.folder.load_form()
-        else:
-            console.say(f"measuring features of {self.fit_images:,} images")
-            self.form.fit(self._grids(self.fit_images))
+            return
+        console.say(f"measuring features of {self.fit_images:,} images")
+        failures: list[Exception] = []
+        grids = _until_failure(self._grids(self.fit_images, fabric.global_rank, fabric.world_size), failures)
+        try:
+            self.form.fit(grids, FabricMerge(fabric))
+        except ValueError:
+            if not failures:
+                raise
+        if failures:
+            raise failures[0]
+        if fabric.is_global_zero:
             self.folder.save_form(self.form.state)
 
     def _check_disk(self) -> None:
@@ -105,8 +120,8 @@ class CacheJob:
                 ": --estimate lists smaller forms, cache.folder puts it elsewhere"
             )
 
-    def _grids(self, images: int) -> Iterator[Tensor]:
-        feed, indices = ImageFeed(self.source, self.space), range(min(images, len(self.source)))
+    def _grids(self, images: int, rank: int = 0, processes: int = 1) -> Iterator[Tensor]:
+        feed, indices = ImageFeed(self.source, self.space), range(rank, min(images, len(self.source)), processes)
         encoded = encoded_batches(feed, indices, BATCH, self.space.device)
         return (each.features for each in encoded if each.features is not None)
 
@@ -175,13 +190,21 @@ class CacheJob:
         return error if kept is None else {**error, "kept_variance": float(kept)}
 
 
+def _until_failure(grids: Iterator[Tensor], failures: list[Exception]) -> Iterator[Tensor]:
+    """Yield grids up to a failure, which is noted: a process that stopped there would leave the others waiting."""
+    try:
+        yield from grids
+    except FAILURES as failure:
+        failures.append(failure)
+
+
 def _together(fabric: Fabric, work: Callable[[], None], *, first_alone: bool) -> None:
     """Work in the first process or in all of them, and fail in all of them if one fails."""
     problem: Exception | None = None
     if fabric.is_global_zero or not first_alone:
         try:
             work()
-        except (UserError, RunFailed, OSError) as error:
+        except FAILURES as error:
             problem = error
     if fabric.world_size > 1:
         problems: list[Exception | None] = [None] * fabric.world_size

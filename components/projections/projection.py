@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from ..merging import ALONE, Merge
 from .settings import ProjectionSettings
 from .statistics import FeatureStatistics
 
@@ -39,9 +40,9 @@ class Projection(nn.Module):
         """Own learning rate of the parameters, or None for the network's."""
         return None
 
-    def fit(self, grids: Iterable[Tensor]) -> None:
-        """Take feature statistics from grids `(B, D, h, w)` of the data set."""
-        statistics = FeatureStatistics(grids, self.features)
+    def fit(self, grids: Iterable[Tensor], merge: Merge = ALONE) -> None:
+        """Take feature statistics from grids `(B, D, h, w)` of the data set, this process' share of them."""
+        statistics = FeatureStatistics(grids, self.features, merge)
         self.mean.copy_(statistics.mean)
         self.std.copy_(statistics.std)
         matrix = self._fit(statistics).double()

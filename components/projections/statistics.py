@@ -7,16 +7,18 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from ..merging import ALONE, Merge
 from ..moments import Moments
 
 
 class FeatureStatistics:
     """Mean, spread and principal directions of feature vectors `(D,)`, float64; every grid position is one vector."""
 
-    def __init__(self, grids: Iterable[Tensor], width: int) -> None:
-        moments = Moments(width)
+    def __init__(self, grids: Iterable[Tensor], width: int, merge: Merge = ALONE) -> None:
+        own = Moments(width)
         for grid in grids:
-            moments.update(grid.movedim(1, -1).flatten(0, -2))
+            own.update(grid.movedim(1, -1).flatten(0, -2))
+        moments = own.merged(merge)
         if moments.count < 2:
             raise ValueError("feature statistics need at least two feature vectors")
         self.mean = moments.mean

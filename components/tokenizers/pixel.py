@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..images import to_pixels, to_unit
+from ..merging import ALONE, Merge
 from .settings import PixelSettings
 
 
@@ -41,6 +42,6 @@ class PixelTokenizer(nn.Module):
         """Return the stream."""
         return stream
 
-    def fit(self, codes: Iterable[Tensor]) -> None:
+    def fit(self, codes: Iterable[Tensor], merge: Merge = ALONE) -> None:
         """Measure nothing."""
-        del codes
+        del codes, merge

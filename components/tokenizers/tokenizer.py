@@ -8,6 +8,8 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from ..merging import ALONE, Merge
+
 
 @runtime_checkable
 class Tokenizer(Protocol):
@@ -41,6 +43,6 @@ class Tokenizer(Protocol):
         """Return images."""
         ...
 
-    def fit(self, codes: Iterable[Tensor]) -> None:
-        """Measure what `normalization` keeps, unless it is there."""
+    def fit(self, codes: Iterable[Tensor], merge: Merge = ALONE) -> None:
+        """Measure what `normalization` keeps, unless it is there, on this process' share of codes."""
         ...

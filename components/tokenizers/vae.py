@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..frozen import Frozen
 from ..hub import unfetched
+from ..merging import ALONE, Merge
 from ..moments import Moments
 from ..torchvision_import import ensure_torchvision
 from .settings import REMEDY, WEIGHTS, VAESettings
@@ -86,18 +87,19 @@ class VAETokenizer(Frozen):
         images: Tensor = cast(Any, self.vae).decode(self.normalization.inverse(stream)).sample
         return images.float()
 
-    def fit(self, codes: Iterable[Tensor]) -> None:
+    def fit(self, codes: Iterable[Tensor], merge: Merge = ALONE) -> None:
         """Measure mean and spread of every channel over codes, the posterior's own spread included."""
         if bool(self.normalization.fitted):
             return
         channels = len(self.normalization.shift)
-        moments, own_variance, count = Moments(channels), torch.zeros(channels, dtype=torch.float64), 0
+        own, own_variance, images = Moments(channels), torch.zeros(channels, dtype=torch.float64), torch.tensor(0)
         for code in codes:
             mean, log_variance = code.double().cpu().chunk(2, dim=1)
-            moments.update(mean.movedim(1, -1).flatten(0, -2))
+            own.update(mean.movedim(1, -1).flatten(0, -2))
             own_variance += log_variance.clamp(-30, 20).exp().mean((2, 3)).sum(0)
-            count += len(code)
-        variance = moments.covariance.diagonal() + (own_variance / count if self.sample else 0)
+            images += len(code)
+        moments, mean_variance = own.merged(merge), merge.sum(own_variance).cpu() / merge.sum(images).cpu()
+        variance = moments.covariance.diagonal() + (mean_variance if self.sample else 0)
         self.normalization.shift.copy_(moments.mean[:, None, None])
         self.normalization.scale.copy_(variance.rsqrt()[:, None, None])
         self.normalization.fitted.fill_(True)
