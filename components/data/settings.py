@@ -19,18 +19,43 @@ ShapeSize = 32
 class DataSettings(Settings):
     """Base of every data source's settings; `image_size` is the side of the square images it gives."""
 
+    expect_images: int | None = Field(
+        None, ge=1, description="number of images there should be; checked against what is found"
+    )
+    expect_classes: int | None = Field(
+        None, ge=0, description="number of classes there should be, 0 for unlabelled; checked against what is found"
+    )
+
     @property
     def side(self) -> int:
         """Side of the images, pixels."""
         raise NotImplementedError
 
-    def classes(self) -> int:
-        """Return the number of classes, 0 for unlabelled images."""
+    def classes(self) -> int | None:
+        """Return the number of classes, 0 for unlabelled images, None if only reading the data can tell."""
         raise NotImplementedError
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield `(key, message)` for everything outside the recipe that is not as it should be."""
         return iter(())
+
+
+class EncodedImageSettings(DataSettings):
+    """Base of the settings of sources whose images lie somewhere as encoded files."""
+
+    image_size: int = Field(32, ge=8, le=2048, description="side after resizing the short edge and centre crop (ADM)")
+    labels: Literal["auto", "none"] = Field("auto", description="auto: classes if the data has them; none: unlabelled")
+    flip: bool = Field(True, description="mirror half of the images, another half every epoch")
+    max_unreadable: float = Field(0.01, ge=0, le=1, description="share of unreadable images that is put up with")
+
+    @property
+    def side(self) -> int:
+        """Side of the images, pixels."""
+        return self.image_size
+
+    def classes(self) -> int | None:
+        """Return the number of classes as far as it is known without opening the data."""
+        return 0 if self.labels == "none" else self.expect_classes
 
 
 @register("data", "shapes", builds=".shapes:Shapes")
@@ -53,21 +78,13 @@ class ShapesSettings(DataSettings):
 
 
 @register("data", "folder", builds=".folder:ImageFolder")
-class FolderSettings(DataSettings):
+class FolderSettings(EncodedImageSettings):
     """Any tree of image files: the first sub-folder is the class, or the images are unlabelled."""
 
     root: Path = Field(description="folder that is searched, with everything below it")
-    image_size: int = Field(32, ge=8, le=2048, description="side after resizing the short edge and centre crop")
     labels: Literal["auto", "none"] = Field(
         "auto", description="auto: classes if every image lies in a sub-folder; none: unlabelled"
     )
-    flip: bool = Field(True, description="mirror half of the images, another half every epoch")
-    max_unreadable: float = Field(0.01, ge=0, le=1, description="share of unreadable files that is put up with")
-
-    @property
-    def side(self) -> int:
-        """Side of the images, pixels."""
-        return self.image_size
 
     @property
     def folder(self) -> Path:
@@ -75,7 +92,7 @@ class FolderSettings(DataSettings):
         return self.root.expanduser()
 
     @cached_property
-    def images(self) -> tuple[Path, ...]:
+    def images(self) -> tuple[str, ...]:
         """The image files, relative to the folder; it is searched once."""
         return find_images(self.folder)
 

@@ -186,3 +186,14 @@ def test_comparison_of_curves() -> None:
     assert step_reaching(slow, 5.0) is None
     text = table("frechet", [first, second])
     assert "| fast | 30.00 | 15.00 | 10.00 | 10.00 +- 0.00 (n=1) | 0.50 | step 167 |" in text
+
+
+def test_the_data_must_be_what_is_expected_of_it() -> None:
+    expected = ["data.size=200", "data.expect_images=1281167", "data.expect_classes=1000"]
+    with pytest.raises(UserError) as caught:
+        assemble(load("pixel_jit", expected))
+    assert caught.value.problems == tuple(
+        f"data.expect_{what} expected, found 200 rendered scenes of 32x32, 5 classes"
+        for what in ("images: 1,281,167 images", "classes: 1,000 classes")
+    )
+    assemble(load("pixel_jit", ["data.size=200", "data.expect_images=200", "data.expect_classes=5"]))
