@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from ..registry import register
 from ..settings import Settings
 from .files import class_names, find_images
+from .patterns import expand_all, is_address, local_files
 
 ShapeSize = 32
+
+INSTALL_DATASETS = "needs the package 'datasets': pip install \"latsem[huggingface]\""
 
 
 class DataSettings(Settings):
@@ -106,3 +110,61 @@ class FolderSettings(EncodedImageSettings):
             yield "root", f"there is no folder {self.folder}"
         elif not self.images:
             yield "root", f"no image file (.jpg, .png, .webp, .bmp) below {self.folder}"
+
+
+@register("data", "webdataset", builds=".webdataset:WebDataset")
+class WebDatasetSettings(EncodedImageSettings):
+    """Tar shards of images, on this machine or behind addresses; labels from .cls or the `label` of .json.
+
+    Remote shards are fetched whole when a run begins, and kept.
+    """
+
+    shards: tuple[str, ...] = Field(
+        min_length=1, description="files or addresses (https://, hf://, s3://), with {000..012} or *; one or a list"
+    )
+    cache: Path | None = Field(
+        None, description="folder for fetched shards and indexes; default: latsem/webdataset in the user's cache folder"
+    )
+
+    @field_validator("shards", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: object) -> object:
+        return [value] if isinstance(value, str) else value
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Yield what is wrong with the shards' names, and files that are not there; no address is asked."""
+        try:
+            names = expand_all(self.shards)
+        except ValueError as error:
+            yield "shards", str(error)
+            return
+        compressed = [name for name in names if name.endswith((".gz", ".tgz", ".bz2", ".xz", ".zst"))]
+        missing = [name for name in names if not is_address(name) and not local_files(name)]
+        if compressed:
+            yield "shards", f"{compressed[0]}: compressed shards cannot be read at any place; unpack it to a plain .tar"
+        elif missing:
+            yield "shards", f"there is no file {missing[0]} ({len(missing):,} of {len(names):,} shards are missing)"
+
+
+@register("data", "huggingface", builds=".huggingface:HuggingFaceDataset")
+class HuggingFaceSettings(EncodedImageSettings):
+    """A dataset of the Hugging Face hub, or a local one (save_to_disk, parquet, a folder); needs `datasets`."""
+
+    dataset: str = Field(min_length=1, description="name on the hub, or a folder or parquet file of this machine")
+    subset: str | None = Field(None, description="configuration, for datasets of the hub that have several")
+    split: str = Field("train", min_length=1, description="split of the dataset")
+    image: str | None = Field(None, description="column of the images; default: the only one of images")
+    label: str | None = Field(None, description="column of the classes; default: the only one of class labels, or none")
+
+    @property
+    def local(self) -> Path | None:
+        """The dataset on this machine, None for a name on the hub."""
+        path = Path(self.dataset).expanduser()
+        return path if path.exists() else None
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Yield what is missing on this machine; the hub is not asked."""
+        if importlib.util.find_spec("datasets") is None:
+            yield "dataset", f"data '{self.name}' {INSTALL_DATASETS}"
+        elif self.local is None and (self.dataset.startswith(("/", ".", "~")) or self.dataset.count("/") > 1):
+            yield "dataset", f"there is no file or folder {self.dataset}"
