@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import QUICK, QUICK_JOINT
+from conftest import QUICK, QUICK_JOINT, write_shards
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -125,11 +125,15 @@ def test_the_same_seed_gives_the_same_weights_bit_for_bit(tmp_path: Path) -> Non
     assert scores[0] == scores[1]
 
 
-@pytest.mark.parametrize("stop_at", [1, 3])
+@pytest.mark.parametrize(("data", "stop_at"), [("shapes", 1), ("shapes", 3), ("webdataset", 3)])
 def test_stopping_and_going_on_equals_not_stopping(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_at: int
+    tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch, data: str, stop_at: int
 ) -> None:
-    recipe = load("pixel_coredi", [*QUICK_JOINT, "train.steps=6", "train.micro_batch=4"])
+    values = [*QUICK_JOINT, "train.steps=6", "train.micro_batch=4"]
+    if data == "webdataset":
+        shards = f"data.shards={write_shards(photos)}/photos-{{000..003}}.tar"
+        values = [*values[1:], "data=webdataset", shards, f"data.cache={tmp_path}", "data.expect_classes=2"]
+    recipe = load("pixel_coredi", values)
     undisturbed = recipe.run(root=tmp_path / "a", quiet=True).folder
     original = Trainer._one_step
 
