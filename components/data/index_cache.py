@@ -22,30 +22,41 @@ def cache_folder(chosen: Path | None) -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "latsem" / "webdataset"
 
 
-def index_of(shard: Path, folder: Path) -> TarIndex:
-    """Return a shard's index; it is made once for each content, as told by path, size and time of change.
+def kept_index(shard: Path, folder: Path) -> TarIndex | None:
+    """Return a shard's index if one is kept for this content, as told by path, size and time of change.
+
+    Raises:
+        OSError: the shard is not there.
+    """
+    stamp, kept = _place(shard, folder)
+    return _read(kept, stamp)
+
+
+def make_index(shard: Path, folder: Path) -> TarIndex:
+    """Return a shard's index, made and kept by one process at a time.
 
     Raises:
         ValueError: the shard is cut off or no tar file.
         OSError: it cannot be read, or the index not be written.
     """
-    status = shard.stat()
-    path = str(shard.resolve())
-    stamp = {"version": VERSION, "path": path, "size": status.st_size, "changed": status.st_mtime_ns}
-    name = hashlib.blake2b(path.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
-    kept = folder / "indexes" / f"{name}.json"
-    index = _read(kept, stamp)
-    if index is not None:
-        return index
+    stamp, kept = _place(shard, folder)
     kept.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(kept.with_name(f".{name}.lock")):
+    with FileLock(kept.with_suffix(".lock")):
         index = _read(kept, stamp)
         if index is None:
             index = scan(shard)
-            beside = kept.with_name(f".{name}.part")
+            beside = kept.with_suffix(".part")
             beside.write_text(json.dumps(stamp) + "\n" + index.dumps(), encoding="utf-8")
             beside.replace(kept)
     return index
+
+
+def _place(shard: Path, folder: Path) -> tuple[dict[str, object], Path]:
+    """Return what tells a shard's content, and the file of its index."""
+    status, path = shard.stat(), str(shard.resolve())
+    name = hashlib.blake2b(path.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
+    stamp = {"version": VERSION, "path": path, "size": status.st_size, "changed": status.st_mtime_ns}
+    return stamp, folder / "indexes" / f"{name}.json"
 
 
 def _read(kept: Path, stamp: dict[str, object]) -> TarIndex | None:

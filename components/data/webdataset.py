@@ -6,17 +6,17 @@ import os
 import sys
 import warnings
 from bisect import bisect_right
-from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import accumulate
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 import numpy as np
 
 from .encoded import LARGEST_FILE, EncodedImages
-from .index_cache import cache_folder, index_of
+from .index_cache import cache_folder, kept_index, make_index
 from .patterns import expand_all, is_address, local_files
 from .remote import fetch, listed, local_copy
 from .settings import WebDatasetSettings
@@ -27,6 +27,12 @@ OPEN_FILES = 32
 
 AT_ONCE = 8
 """Shards that are fetched or indexed at a time."""
+
+WORTH_A_WORD = 20
+"""Shards whose indexing is announced: about a second each."""
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 class OpenFiles:
@@ -77,7 +83,7 @@ class WebDataset(EncodedImages):
         indexes = _indexes(self.shards, self.cache)
         self.blocks: Sequence[int] = tuple(len(index.keys) for index in indexes)
         self._ends = list(accumulate(self.blocks))
-        self.where = f"in {len(self.shards):,} shards ({', '.join(settings.shards)})"
+        self.where = f"in {_count(len(self.shards))} ({', '.join(settings.shards)})"
         if not self._ends[-1]:
             raise ValueError(f"no image (.jpg, .png, .webp) {self.where}")
         self._keys = [key for index in indexes for key in index.keys]
@@ -125,7 +131,7 @@ class WebDataset(EncodedImages):
 
     def describe(self) -> str:
         """Return how many images and classes were found, what was fetched, and what was left out."""
-        fetched = f", {self._fetched:,} of the shards fetched to {self.cache}" if self._fetched else ""
+        fetched = f", {_count(self._fetched)} fetched to {self.cache}" if self._fetched else ""
         without = f", {self._without_image:,} samples without an image" if self._without_image else ""
         return super().describe() + fetched + without
 
@@ -164,24 +170,36 @@ def _shards(settings: WebDatasetSettings, cache: Path) -> tuple[list[Path], int]
         if not found:
             raise FileNotFoundError(f"there is no file {name}")
         places += found
+    twice = [place for place, times in Counter(places).items() if times > 1]
+    if twice:
+        raise ValueError(f"{twice[0]} is named twice, as {len(twice):,} of {len(set(places)):,}: mend data.shards")
     addresses = [place for place in places if isinstance(place, str)]
     folder = cache / "shards"
     missing = [address for address in addresses if not local_copy(address, folder).is_file()]
     if missing:
-        sys.stderr.write(f"fetching {len(missing):,} shards to {folder}\n")
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        try:
-            copies = dict(zip(addresses, pool.map(lambda address: fetch(address, folder), addresses), strict=True))
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+        sys.stderr.write(f"fetching {_count(len(missing))} to {folder}\n")
+    copies = dict(zip(addresses, _at_once(lambda address: fetch(address, folder), addresses), strict=True))
     return [copies[place] if isinstance(place, str) else place for place in places], len(addresses)
 
 
 def _indexes(shards: Sequence[Path], cache: Path) -> list[TarIndex]:
+    indexes = {shard: kept_index(shard, cache) for shard in shards}
+    missing = [shard for shard, index in indexes.items() if index is None]
+    if len(missing) >= WORTH_A_WORD:
+        sys.stderr.write(f"indexing {_count(len(missing))}, once\n")
+    made = dict(zip(missing, _at_once(lambda shard: make_index(shard, cache), missing), strict=True))
+    return [indexes[shard] or made[shard] for shard in shards]
+
+
+def _at_once(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
+    """Return the results for all items; after the first failure nothing new is begun."""
     with ThreadPoolExecutor(AT_ONCE) as pool:
         try:
-            return list(pool.map(lambda shard: index_of(shard, cache), shards))
+            return list(pool.map(work, items))
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
+
+
+def _count(shards: int) -> str:
+    return f"{shards:,} shard" + ("s" if shards != 1 else "")

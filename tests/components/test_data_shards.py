@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import io
 import json
-import os
 import pickle
 import tarfile
 import threading
@@ -195,7 +194,7 @@ def test_members_are_never_more_than_names(tmp_path: Path) -> None:
 def test_damaged_images_are_replaced_and_a_shard_that_goes_is_an_error(shards: Path, tmp_path: Path) -> None:
     files = {f"{number}.png": png(number) if number != 2 else b"damaged" for number in range(5)}
     source = opened(tar_of(tmp_path / "some.tar", files), image_size=8, max_unreadable=0.3)
-    with pytest.warns(UserWarning, match=r"some.tar/2 in 1 shards .*: damaged, left out"):
+    with pytest.warns(UserWarning, match=r"some.tar/2 in 1 shard .*: damaged, left out"):
         assert int(source.item(2, 0)[0].max()) == 3
     gone = opened(f"{shards}/*.tar")
     (shards / "photos-000.tar").unlink()
@@ -245,13 +244,14 @@ def server(shards: Path) -> Iterator[str]:
 def test_shards_are_fetched_once_and_kept(server: str, shards: Path, tmp_path: Path) -> None:
     address, cache = f"{server}/photos-{{000..003}}.tar", tmp_path / "kept"
     remote, local = opened(address, cache=cache), opened(f"{shards}/*.tar")
-    assert f"4 of the shards fetched to {cache}" in remote.describe()
+    assert f"4 shards fetched to {cache}" in remote.describe()
     assert all(torch.equal(remote.item(index, 1)[0], local.item(index, 1)[0]) for index in (0, 50, 99))
     copies = sorted(path.name.partition("-")[2] for path in (cache / "shards").glob("*.tar"))
     assert copies == [f"photos-{number:03d}.tar" for number in range(4)]
     assert not list(cache.rglob("*.part"))
     (shards / "photos-002.tar").unlink()
     assert len(opened(address, cache=cache)) == 100, "the copies do not need the server"
+    assert len(opened(f"{server}/*.tar", cache=cache)) == 75
     with pytest.raises(ValueError, match=r"photos-002.tar: cannot be fetched \(FileNotFoundError"):
         opened(address, cache=tmp_path / "other")
     assert not [
@@ -290,9 +290,10 @@ def test_what_is_wrong_with_the_names_is_said_before_anything_is_read(shards: Pa
 
         (tmp_path / "hidden.tar").write_bytes(gzip.compress((shards / "photos-000.tar").read_bytes()))
         opened(str(tmp_path / "hidden.tar"))
+    with pytest.raises(ValueError, match="photos-001.tar is named twice, as 1 of 4: mend data.shards"):
+        opened([f"{shards}/*.tar", f"{shards}/photos-001.tar"])
     with pytest.raises(ValueError, match="no image"):
         opened(tar_of(tmp_path / "empty.tar", {"notes.txt": b"text"}))
     assert WebDatasetSettings(shards=("x.tar",)).classes() is None
     assert WebDatasetSettings(shards=("x.tar",), expect_classes=7).classes() == 7
     assert json.loads(WebDatasetSettings(shards=("x.tar",)).model_dump_json())["shards"] == ["x.tar"]
-    assert os.environ["XDG_CACHE_HOME"] in str(index_cache.cache_folder(None))
