@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Protocol
@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
-from ..components.data.source import Source
+from ..components.data.source import Source, blocks_of
+from .order import epoch_order
 from .randomness import derived_generator, derived_seed
 from .space import Encoded, Space
 
@@ -55,7 +56,13 @@ IMAGES = "images"
 
 
 class Feed(Protocol):
-    """Where training batches come from: images that are encoded on the way, or what was stored of them."""
+    """Where training batches come from: images that are encoded on the way, or what was stored of them.
+
+    Attributes:
+        source: the images themselves.
+    """
+
+    source: Source
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -91,11 +98,15 @@ class ImageFeed(Dataset[Batch]):
 class MicroBatches(Sampler[list[Key]]):
     """Keys of every micro-batch of one process from a step on.
 
-    The clock is the number of images seen: image k of the run is entry `k % N` of the permutation of epoch `k // N`.
+    The clock is the number of images seen: image k of the run is entry `k % N` of the permutation of epoch `k // N`,
+    which is a function of the seed, the epoch and the source's blocks (see `epoch_order`).
     """
 
-    def __init__(self, size: int, plan: BatchPlan, seed: int, rank: int, steps: range) -> None:
+    def __init__(
+        self, size: int, plan: BatchPlan, seed: int, rank: int, steps: range, *, blocks: Sequence[int] | None = None
+    ) -> None:
         self.size, self.plan, self.seed, self.rank, self.steps = size, plan, seed, rank, steps
+        self.blocks = blocks
         self._permutation = lru_cache(maxsize=2)(self._permute)
 
     def __len__(self) -> int:
@@ -109,9 +120,7 @@ class MicroBatches(Sampler[list[Key]]):
                 yield [self._key(position) for position in range(first, first + self.plan.micro_batch)]
 
     def _permute(self, epoch: int) -> list[int]:
-        generator = derived_generator("cpu", "order", self.seed, epoch)
-        order: list[int] = torch.randperm(self.size, generator=generator).tolist()
-        return order
+        return epoch_order(self.size, derived_generator("cpu", "order", self.seed, epoch), self.blocks)
 
     def _key(self, position: int) -> Key:
         epoch, place = divmod(position, self.size)
@@ -123,7 +132,7 @@ def training_batches(
     feed: Feed, plan: BatchPlan, *, seed: int, rank: int, steps: range, workers: int, pin: bool
 ) -> Iterator[Batch]:
     """Yield micro-batches for the steps, in order."""
-    sampler = MicroBatches(len(feed), plan, seed, rank, steps)
+    sampler = MicroBatches(len(feed), plan, seed, rank, steps, blocks=blocks_of(feed.source))
     items: Any = feed
     return iter(DataLoader(items, batch_sampler=sampler, num_workers=workers, pin_memory=pin))
 

@@ -20,6 +20,8 @@ from ..backends.sampling import TrainedRun
 from ..backends.scoring import score_again
 from ..backends.session import Session
 from ..backends.space import Space
+from ..components.data.settings import DataSettings
+from ..components.data.source import Source
 from ..components.encoders.encoder import Encoder
 from ..components.guidance.settings import NoGuidanceSettings
 from ..components.registry import build
@@ -41,10 +43,7 @@ def assemble(recipe: Recipe, *, begun_with: str | None = None) -> Assembly:
         UserError: the data, a model or a cache cannot be used.
     """
     settings = recipe.settings
-    try:
-        source = build(settings.data)
-    except (OSError, ValueError) as error:
-        raise UserError(f"data: {error}") from None
+    source = _source(settings.data)
     device_type = "cuda" if settings.fabric.accelerator != "cpu" and torch.cuda.is_available() else "cpu"
     width = settings.evaluate.extractor.width()
     parts = image_model(recipe, source.num_classes, _encoder(settings))
@@ -65,6 +64,20 @@ def assemble(recipe: Recipe, *, begun_with: str | None = None) -> Assembly:
     )
     feed, feed_name = choose_feed(recipe, assembly, begun_with)
     return replace(assembly, feed=feed, feed_name=feed_name)
+
+
+def _source(settings: DataSettings) -> Source:
+    try:
+        source: Source = build(settings)
+    except (OSError, ValueError) as error:
+        raise UserError(f"data: {error}") from None
+    found = {"images": len(source), "classes": source.num_classes}
+    expected = {"images": settings.expect_images, "classes": settings.expect_classes}
+    wrong = [what for what, number in expected.items() if number is not None and number != found[what]]
+    if wrong:
+        there = source.describe()
+        raise UserError(*[f"data.expect_{what}: {expected[what]:,} {what} expected, found {there}" for what in wrong])
+    return source
 
 
 def image_model(recipe: Recipe, num_classes: int, encoder: Encoder | None = None) -> ImageModel:
@@ -134,7 +147,9 @@ def open_session(recipe: Recipe, *, root: Path, name: str | None = None, quiet: 
     """
     folder = claim_folder(root, recipe.name, recipe.resolved(), name)
     session = Session(assemble(recipe, begun_with=folder.feed()), folder, quiet=quiet)
-    for warning in recipe.warnings:
+    # A source may know only now that its images are not labelled.
+    late = derive.label_warnings(recipe.settings, session.assembly.source.num_classes)
+    for warning in dict.fromkeys([*recipe.warnings, *late]):
         session.console.warn(warning)
     return session
 

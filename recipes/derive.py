@@ -178,11 +178,16 @@ def _score_problems(recipe: RecipeSettings) -> Iterator[Problem]:
 
 def warnings(recipe: RecipeSettings) -> Iterator[str]:
     """Yield settings that silently do nothing."""
-    label = recipe.guidance.label_contrast()
-    if recipe.data.classes() == 0 and label is not None and label.scale != 1:
-        yield f"guidance '{recipe.guidance.name}' has no effect: the images are not labelled"
+    yield from label_warnings(recipe, recipe.data.classes())
     if recipe.train.semantic_dropout and recipe.encoder is None:
         yield "train.semantic_dropout has no effect: there is no semantic stream"
+
+
+def label_warnings(recipe: RecipeSettings, classes: int | None) -> Iterator[str]:
+    """Yield what silently does nothing with that many classes; None: it is not known yet."""
+    label = recipe.guidance.label_contrast()
+    if classes == 0 and label is not None and label.scale != 1:
+        yield f"guidance '{recipe.guidance.name}' has no effect: the images are not labelled"
 
 
 def stream_specs(recipe: RecipeSettings, patch: int | None = None) -> dict[str, StreamSpec]:

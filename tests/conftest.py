@@ -6,8 +6,10 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import io
 import subprocess
 import sys
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -69,3 +71,39 @@ def photos(tmp_path: Path) -> Path:
         pixels = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(folder / f"{number:03d}.{suffix}")
     return root
+
+
+def add_member(tar: tarfile.TarFile, name: str, content: bytes) -> None:
+    """Append a file to a tar."""
+    member = tarfile.TarInfo(name)
+    member.size = len(content)
+    tar.addfile(member, io.BytesIO(content))
+
+
+def write_shards(photos: Path, *, count: int = 4, labelled: bool = True) -> Path:
+    """Return a folder of tar shards of the photos, with `.cls` labels (cat 0, dog 1)."""
+    folder = photos.parent / "shards"
+    folder.mkdir(exist_ok=True)
+    files = sorted(photos.rglob("*.*"), key=lambda path: path.stem)
+    for number in range(count):
+        with tarfile.open(folder / f"photos-{number:03d}.tar", "w") as tar:
+            for path in files[number * len(files) // count : (number + 1) * len(files) // count]:
+                add_member(tar, path.name, path.read_bytes())
+                if labelled:
+                    add_member(tar, f"{path.stem}.cls", str(("cat", "dog").index(path.parent.name)).encode())
+    return folder
+
+
+def save_dataset(photos: Path) -> Path:
+    """Return a folder made by `save_to_disk`, of the photos in the order of their classes."""
+    import datasets
+
+    folder, files = photos.parent / "dataset", sorted(photos.rglob("*.*"))
+    if not folder.exists():
+        rows = {
+            "label": [("cat", "dog").index(path.parent.name) for path in files],
+            "picture": [{"bytes": path.read_bytes(), "path": path.name} for path in files],
+        }
+        kinds = {"label": datasets.ClassLabel(names=["cat", "dog"]), "picture": datasets.Image()}
+        datasets.Dataset.from_dict(rows, features=datasets.Features(kinds)).save_to_disk(str(folder))
+    return folder

@@ -2,38 +2,64 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from ..registry import register
 from ..settings import Settings
 from .files import class_names, find_images
+from .patterns import expand_all, is_address, local_files
 
 ShapeSize = 32
+
+INSTALL_DATASETS = "needs the package 'datasets': pip install \"latsem[huggingface]\""
 
 
 class DataSettings(Settings):
     """Base of every data source's settings; `image_size` is the side of the square images it gives."""
 
-    expect_images: int | None = Field(None, ge=1, description="number of images that there must be; empty: any")
-    expect_classes: int | None = Field(None, ge=1, description="number of classes that there must be; empty: any")
+    expect_images: int | None = Field(
+        None, ge=1, description="number of images there should be; checked against what is found"
+    )
+    expect_classes: int | None = Field(
+        None, ge=0, description="number of classes there should be, 0 for unlabelled; checked against what is found"
+    )
 
     @property
     def side(self) -> int:
         """Side of the images, pixels."""
         raise NotImplementedError
 
-    def classes(self) -> int:
-        """Return the number of classes, 0 for unlabelled images."""
+    def classes(self) -> int | None:
+        """Return the number of classes, 0 for unlabelled images, None if only reading the data can tell."""
         raise NotImplementedError
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield `(key, message)` for everything outside the recipe that is not as it should be."""
         return iter(())
+
+
+class EncodedImageSettings(DataSettings):
+    """Base of the settings of sources whose images lie somewhere as encoded files."""
+
+    image_size: int = Field(32, ge=8, le=2048, description="side after resizing the short edge and centre crop (ADM)")
+    labels: Literal["auto", "none"] = Field("auto", description="auto: classes if the data has them; none: unlabelled")
+    flip: bool = Field(True, description="mirror half of the images, another half every epoch")
+    max_unreadable: float = Field(0.01, ge=0, le=1, description="share of unreadable images that is put up with")
+
+    @property
+    def side(self) -> int:
+        """Side of the images, pixels."""
+        return self.image_size
+
+    def classes(self) -> int | None:
+        """Return the number of classes as far as it is known without opening the data."""
+        return 0 if self.labels == "none" else self.expect_classes
 
 
 @register("data", "shapes", builds=".shapes:Shapes")
@@ -56,21 +82,13 @@ class ShapesSettings(DataSettings):
 
 
 @register("data", "folder", builds=".folder:ImageFolder")
-class FolderSettings(DataSettings):
+class FolderSettings(EncodedImageSettings):
     """Any tree of image files: the first sub-folder is the class, or the images are unlabelled."""
 
     root: Path = Field(description="folder that is searched, with everything below it")
-    image_size: int = Field(32, ge=8, le=2048, description="side after resizing the short edge and centre crop")
     labels: Literal["auto", "none"] = Field(
         "auto", description="auto: classes if every image lies in a sub-folder; none: unlabelled"
     )
-    flip: bool = Field(True, description="mirror half of the images, another half every epoch")
-    max_unreadable: float = Field(0.01, ge=0, le=1, description="share of unreadable files that is put up with")
-
-    @property
-    def side(self) -> int:
-        """Side of the images, pixels."""
-        return self.image_size
 
     @property
     def folder(self) -> Path:
@@ -78,7 +96,7 @@ class FolderSettings(DataSettings):
         return self.root.expanduser()
 
     @cached_property
-    def images(self) -> tuple[Path, ...]:
+    def images(self) -> tuple[str, ...]:
         """The image files, relative to the folder; it is searched once."""
         return find_images(self.folder)
 
@@ -92,3 +110,61 @@ class FolderSettings(DataSettings):
             yield "root", f"there is no folder {self.folder}"
         elif not self.images:
             yield "root", f"no image file (.jpg, .png, .webp, .bmp) below {self.folder}"
+
+
+@register("data", "webdataset", builds=".webdataset:WebDataset")
+class WebDatasetSettings(EncodedImageSettings):
+    """Tar shards of images, on this machine or behind addresses; labels from .cls or the `label` of .json.
+
+    Remote shards are fetched whole when a run begins, and kept.
+    """
+
+    shards: tuple[str, ...] = Field(
+        min_length=1, description="files or addresses (https://, hf://, s3://), with {000..012} or *; one or a list"
+    )
+    cache: Path | None = Field(
+        None, description="folder for fetched shards and indexes; default: latsem/webdataset in the user's cache folder"
+    )
+
+    @field_validator("shards", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: object) -> object:
+        return [value] if isinstance(value, str) else value
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Yield what is wrong with the shards' names, and files that are not there; no address is asked."""
+        try:
+            names = expand_all(self.shards)
+        except ValueError as error:
+            yield "shards", str(error)
+            return
+        compressed = [name for name in names if name.endswith((".gz", ".tgz", ".bz2", ".xz", ".zst"))]
+        missing = [name for name in names if not is_address(name) and not local_files(name)]
+        if compressed:
+            yield "shards", f"{compressed[0]}: compressed shards cannot be read at any place; unpack it to a plain .tar"
+        elif missing:
+            yield "shards", f"there is no file {missing[0]} ({len(missing):,} of {len(names):,} shards are missing)"
+
+
+@register("data", "huggingface", builds=".huggingface:HuggingFaceDataset")
+class HuggingFaceSettings(EncodedImageSettings):
+    """A dataset of the Hugging Face hub, or a local one (save_to_disk, parquet, a folder); needs `datasets`."""
+
+    dataset: str = Field(min_length=1, description="name on the hub, or a folder or parquet file of this machine")
+    subset: str | None = Field(None, description="configuration, for datasets of the hub that have several")
+    split: str = Field("train", min_length=1, description="split of the dataset")
+    image: str | None = Field(None, description="column of the images; default: the only one of images")
+    label: str | None = Field(None, description="column of the classes; default: the only one of class labels, or none")
+
+    @property
+    def local(self) -> Path | None:
+        """The dataset on this machine, None for a name on the hub."""
+        path = Path(self.dataset).expanduser()
+        return path if path.exists() else None
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Yield what is missing on this machine; the hub is not asked."""
+        if importlib.util.find_spec("datasets") is None:
+            yield "dataset", f"data '{self.name}' {INSTALL_DATASETS}"
+        elif self.local is None and (self.dataset.startswith(("/", ".", "~")) or self.dataset.count("/") > 1):
+            yield "dataset", f"there is no file or folder {self.dataset}"

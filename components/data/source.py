@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 from torch import Tensor
@@ -10,6 +11,8 @@ from torch import Tensor
 @runtime_checkable
 class Source(Protocol):
     """A fixed set of images.
+
+    A source may also have `blocks`, see `blocks_of`.
 
     Attributes:
         num_classes: number of classes, 0 for unlabelled images.
@@ -42,3 +45,12 @@ class Source(Protocol):
     def describe(self) -> str:
         """Return one line for the start-up screen: what was found."""
         ...
+
+
+def blocks_of(source: Source) -> Sequence[int] | None:
+    """Return the sizes of consecutive groups of images that are cheap to read together; None: there are no such groups.
+
+    A source says so by an attribute `blocks`; together they are all its images, in order.
+    """
+    blocks: Sequence[int] | None = getattr(source, "blocks", None)
+    return blocks

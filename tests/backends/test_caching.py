@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import QUICK, QUICK_JOINT
+from conftest import QUICK, QUICK_JOINT, write_shards
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
@@ -172,6 +172,19 @@ def test_flips_are_stored_and_paired(workshop: Workshop, photos: Path) -> None:
     victim.rename(victim.with_name("renamed" + victim.suffix))
     with pytest.raises(UserError, match=r"made otherwise \(data: "):
         assemble(load("latent_redi", [*QUICK_JOINT[1:], f"cache.folder={workshop.root / 'caches'}", *overrides]))
+
+
+def test_mirror_images_of_shards_are_stored_and_paired(workshop: Workshop, photos: Path) -> None:
+    overrides = ["data=webdataset", f"data.shards={write_shards(photos)}/*.tar", f"data.cache={workshop.root}"]
+    common = ["tokenizer.sample=false", f"cache.folder={workshop.root / 'caches'}", "cache.shard_images=64"]
+    recipe = load("latent_redi", [*QUICK_JOINT[1:], *common, *overrides])
+    make_cache(recipe, estimate=False, replace=False)
+    assembly = assemble(recipe)
+    assert assembly.feed_name != "images"
+    for index, seed in [(0, 2), (63, 3), (64, 7), (99, 4)]:
+        image = assembly.source.item(index, 0)[0]
+        fresh = assembly.space.encode(image.flip(-1)[None] if seed % 2 else image[None])
+        assert torch.allclose(assembly.feed[index, seed]["code"].float(), fresh.code[0], atol=0.02, rtol=1e-3)
 
 
 @pytest.mark.parametrize(

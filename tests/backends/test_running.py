@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import QUICK, QUICK_JOINT
+from conftest import QUICK, QUICK_JOINT, write_shards
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -17,6 +17,7 @@ from latsem.backends.errors import Interrupted, RunFailed, UserError
 from latsem.backends.evaluation import Evaluator
 from latsem.backends.loader import BatchPlan, ImageFeed, MicroBatches, training_batches
 from latsem.backends.log import read_lines
+from latsem.backends.order import epoch_order
 from latsem.backends.pictures import evolution_picture, grid_picture, save_picture, semantic_colours, semantic_picture
 from latsem.backends.pixel import PixelSpace
 from latsem.backends.randomness import derived_generator, derived_seed
@@ -52,6 +53,36 @@ def test_every_image_is_seen_once_an_epoch_by_all_processes_together() -> None:
     assert len({seed for _, seed in stream}) == 24
     one = [key for batch in MicroBatches(12, BatchPlan(8, 1, 8), 0, 0, range(3)) for key in batch]
     assert one == stream
+
+
+BLOCKS = [7, 1, 0, 12, 5, 9, 6]
+
+
+def test_blocks_stay_together_and_every_image_is_seen_once_an_epoch() -> None:
+    starts = [sum(BLOCKS[:number]) for number in range(len(BLOCKS))]
+    block_of = {start + image: number for number, start in enumerate(starts) for image in range(BLOCKS[number])}
+    orders = [epoch_order(40, derived_generator("cpu", epoch), BLOCKS, window=2) for epoch in range(3)]
+    for order in orders:
+        assert sorted(order) == list(range(40))
+        changes = [(block_of[index], number) for number, index in enumerate(order)]
+        spans = [[n for block, n in changes if block == number] for number in range(len(BLOCKS))]
+        pairs = [number for number, span in enumerate(spans) if span and max(span) - min(span) >= len(span)]
+        assert pairs, "images of different blocks are mixed"
+        assert all(max(span) - min(span) < BLOCKS[number] + 12 for number, span in enumerate(spans) if span)
+    assert len({tuple(order) for order in orders}) == 3
+    assert orders[1] == epoch_order(40, derived_generator("cpu", 1), BLOCKS, window=2)
+    plain = torch.randperm(40, generator=derived_generator("cpu", 0)).tolist()
+    assert epoch_order(40, derived_generator("cpu", 0)) == plain
+    with pytest.raises(ValueError, match="blocks of 40 images for 41"):
+        epoch_order(41, derived_generator("cpu", 0), BLOCKS)
+
+
+def test_batches_of_blocks_go_on_in_the_middle_of_an_epoch() -> None:
+    plan = BatchPlan(8, devices=1, micro_batch=4)
+    whole = list(MicroBatches(40, plan, 3, 0, range(12), blocks=BLOCKS))
+    assert list(MicroBatches(40, plan, 3, 0, range(3, 12), blocks=BLOCKS)) == whole[6:]
+    epochs = [[index for batch in whole[first : first + 10] for index, _ in batch] for first in (0, 10)]
+    assert all(sorted(epoch) == list(range(40)) for epoch in epochs) and epochs[0] != epochs[1]
 
 
 def test_data_can_start_at_any_step_and_be_read_by_workers() -> None:
@@ -94,11 +125,15 @@ def test_the_same_seed_gives_the_same_weights_bit_for_bit(tmp_path: Path) -> Non
     assert scores[0] == scores[1]
 
 
-@pytest.mark.parametrize("stop_at", [1, 3])
+@pytest.mark.parametrize(("data", "stop_at"), [("shapes", 1), ("shapes", 3), ("webdataset", 3)])
 def test_stopping_and_going_on_equals_not_stopping(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_at: int
+    tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch, data: str, stop_at: int
 ) -> None:
-    recipe = load("pixel_coredi", [*QUICK_JOINT, "train.steps=6", "train.micro_batch=4"])
+    values = [*QUICK_JOINT, "train.steps=6", "train.micro_batch=4"]
+    if data == "webdataset":
+        shards = f"data.shards={write_shards(photos)}/photos-{{000..003}}.tar"
+        values = [*values[1:], "data=webdataset", shards, f"data.cache={tmp_path}", "data.expect_classes=2"]
+    recipe = load("pixel_coredi", values)
     undisturbed = recipe.run(root=tmp_path / "a", quiet=True).folder
     original = Trainer._one_step
 

@@ -6,16 +6,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import save_dataset, write_shards
 from PIL import Image
 
 from latsem.components.data.shapes import BLOCK, OBJECTS, coverage, draw_scenes
-from latsem.components.data.source import Source
+from latsem.components.data.source import Source, blocks_of
 from latsem.components.images import to_pixels, to_unit
 from latsem.components.registry import available, create
 
 
 def make(name: str, photos: Path) -> Source:
-    values = {"shapes": {"size": 700}, "folder": {"root": photos}}[name]
+    values = {
+        "shapes": lambda: {"size": 700},
+        "folder": lambda: {"root": photos},
+        "webdataset": lambda: {"shards": f"{write_shards(photos)}/*.tar", "cache": photos.parent / "cache"},
+        "huggingface": lambda: {"dataset": str(save_dataset(photos))},
+    }[name]()
     source: Source = create("data", name, **values)
     return source
 
@@ -32,6 +38,13 @@ def test_source_contract(name: str, photos: Path) -> None:
         assert 0 <= label < source.num_classes
         same, same_label = again.item(index, 7)
         assert torch.equal(image, same) and label == same_label
+        assert source.key(index) == again.key(index)
+    assert len({source.key(index) for index in range(len(source))}) == len(source)
+    assert source.fingerprint() == again.fingerprint()
+    blocks = blocks_of(source)
+    assert blocks is None or sum(blocks) == len(source)
+    with pytest.raises(IndexError):
+        source.item(len(source), 0)
 
 
 def test_pixels_survive_the_unit_range() -> None:

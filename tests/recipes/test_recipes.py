@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import QUICK, QUICK_JOINT
+from conftest import QUICK, QUICK_JOINT, write_shards
 
 from latsem.backends.errors import UserError
 from latsem.recipes import load
-from latsem.recipes.assemble import assemble
+from latsem.recipes.assemble import assemble, open_session
 from latsem.recipes.comparison import mean_curve, rows, step_reaching, table
 from latsem.recipes.derive import stream_specs
 from latsem.recipes.layers import shipped_recipes
@@ -213,3 +213,25 @@ def test_comparison_of_curves() -> None:
     assert step_reaching(slow, 5.0) is None
     text = table("frechet", [first, second])
     assert "| fast | 30.00 | 15.00 | 10.00 | 10.00 +- 0.00 (n=1) | 0.50 | step 167 |" in text
+
+
+def test_the_data_must_be_what_is_expected_of_it() -> None:
+    expected = ["data.size=200", "data.expect_images=1281167", "data.expect_classes=1000"]
+    with pytest.raises(UserError) as caught:
+        assemble(load("pixel_jit", expected))
+    assert caught.value.problems == tuple(
+        f"data.expect_{what} expected, found 200 rendered scenes of 32x32, 5 classes"
+        for what in ("images: 1,281,167 images", "classes: 1,000 classes")
+    )
+    assemble(load("pixel_jit", ["data.size=200", "data.expect_images=200", "data.expect_classes=5"]))
+
+
+def test_labels_that_turn_out_to_be_missing_are_warned_of(
+    photos: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Whether shards are labelled is known only once they are read."""
+    shards = [f"data.shards={write_shards(photos, labelled=False)}/*.tar", f"data.cache={tmp_path}"]
+    recipe = load("pixel_jit", ["data=webdataset", *shards, "guidance=cfg", "guidance.scale=2"])
+    assert not recipe.warnings
+    open_session(recipe, root=tmp_path)
+    assert "guidance 'cfg' has no effect: the images are not labelled" in " ".join("".join(capfd.readouterr()).split())

@@ -1,0 +1,147 @@
+"""What all sources of encoded images (JPEG, PNG, WebP, ...) share: decoding, cropping, mirroring, and damage."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from .crop import centre_crop, check_area
+from .settings import EncodedImageSettings
+
+NAMED = 5
+LARGEST_FILE = 256 * 2**20
+"""Bytes of the largest encoded image that is read."""
+
+
+class UnreadableImages(ValueError):  # noqa: N818
+    """Too many images of a source cannot be read; the message names some."""
+
+
+class EncodedImages(ABC):
+    """Images that lie somewhere as encoded bytes, each with a label or none.
+
+    Every image is turned to RGB, cropped as ADM does (see `crop`), and mirrored by an odd augmentation seed if flips
+    are on. An image that turns out to be damaged is replaced by the next readable one, named and counted.
+
+    A subclass says how many images there are, and where the bytes, the label and the name of each come from.
+
+    Attributes:
+        where: words that follow a number of images: "below data/photos".
+        found: images that were looked for; those left out are a share of these.
+        unreadable: names of those left out.
+    """
+
+    def __init__(
+        self, settings: EncodedImageSettings, *, where: str, found: int, class_names: tuple[str, ...] = ()
+    ) -> None:
+        self.settings, self.where, self.found = settings, where, found
+        self.class_names = class_names
+        self.num_classes = len(class_names)
+        self.image_size = settings.side
+        self.variants = 2 if settings.flip else 1
+        self.unreadable: set[str] = set()
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Return the number of images."""
+
+    @abstractmethod
+    def key(self, index: int) -> str:
+        """Return a name by which an image is known, whatever else is in the set."""
+
+    @abstractmethod
+    def read(self, index: int) -> bytes:
+        """Return an encoded image.
+
+        Raises:
+            OSError, ValueError: it cannot be read.
+        """
+
+    @abstractmethod
+    def label(self, index: int) -> int:
+        """Return an image's class, 0 for unlabelled images."""
+
+    @abstractmethod
+    def contents(self) -> Iterable[str]:
+        """Yield what `fingerprint` is a digest of, besides the settings: names and sizes, say."""
+
+    def item(self, index: int, seed: int) -> tuple[Tensor, int]:
+        """Return image `(3, size, size)` uint8 and label; an odd seed mirrors, if flips are on."""
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        for offset in range(len(self)):
+            place = (index + offset) % len(self)
+            try:
+                pixels = decode(self.read(place), self.image_size)
+            except (OSError, ValueError):
+                self._lose(self.key(place))
+                continue
+            if self.settings.flip and seed % 2:
+                pixels = pixels[:, ::-1]
+            image = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+            return image, self.label(place)
+        raise UnreadableImages(f"no readable image left {self.where}")
+
+    def fingerprint(self) -> str:
+        """Return a digest of `contents` and of how images are prepared."""
+        prepared = f"adm {self.image_size} {self.settings.flip} {self.class_names}\n"
+        digest = hashlib.blake2b(prepared.encode("utf-8", "surrogateescape"), digest_size=16)
+        for line in self.contents():
+            digest.update(f"{line}\n".encode("utf-8", "surrogateescape"))
+        return digest.hexdigest()
+
+    def describe(self) -> str:
+        """Return how many images and classes were found, and what was left out."""
+        classes = f"{self.num_classes} classes" if self.num_classes else "unlabelled"
+        lost = f", {len(self.unreadable)} unreadable left out ({self._names()})" if self.unreadable else ""
+        return f"{len(self):,} images {self.where}, {classes}{lost}"
+
+    def check_losses(self, of: int) -> None:
+        """Refuse to go on if too many of the `of` images that were looked at are unreadable.
+
+        Raises:
+            UnreadableImages: names some.
+        """
+        if len(self.unreadable) > self.settings.max_unreadable * of:
+            raise UnreadableImages(
+                f"{len(self.unreadable)} of {of} image files {self.where} cannot be read "
+                f"({self._names()}); mend them, or allow more with data.max_unreadable"
+            )
+
+    def _lose(self, name: str) -> None:
+        if name not in self.unreadable:
+            self.unreadable.add(name)
+            warnings.warn(f"{name} {self.where}: damaged, left out", stacklevel=3)
+            self.check_losses(self.found)
+
+    def _names(self) -> str:
+        names = sorted(self.unreadable)
+        more = len(names) - NAMED
+        return ", ".join(names[:NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def decode(encoded: bytes, size: int) -> np.ndarray:
+    """Return the pixels `(size, size, 3)` uint8 of an encoded image.
+
+    Raises:
+        ValueError: it is damaged, no image, or too large.
+    """
+    if len(encoded) > LARGEST_FILE:
+        raise ValueError(f"more than {LARGEST_FILE:,} bytes")
+    try:
+        # Pillow's own warning about size would come once for each; `check_area` refuses what it warns of.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(encoded)) as file:
+                check_area(*file.size)
+                return np.asarray(centre_crop(file.convert("RGB"), size))
+    except Exception as error:  # Decoders of damaged files fail in many ways: struct.error, EOFError, IndexError, ...
+        raise ValueError(f"{type(error).__name__}: {error}") from None

@@ -1,0 +1,145 @@
+"""Images in datasets of the Hugging Face format."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .encoded import LARGEST_FILE, EncodedImages
+from .files import name_digest
+from .settings import INSTALL_DATASETS, HuggingFaceSettings
+
+
+class HuggingFaceDataset(EncodedImages):
+    """The `huggingface` source: rows of a dataset, in the order of a digest of their numbers.
+
+    Many datasets are sorted by class, and statistics and references are taken from the first images; the rows are on
+    this machine's disk, where any order is cheap.
+    """
+
+    def __init__(self, settings: HuggingFaceSettings) -> None:
+        table = _load(settings)
+        where = f"in {settings.dataset} ({settings.split})"
+        if not len(table):
+            raise ValueError(f"no image {where}")
+        image = _column(table.features, settings.image, "Image", "image")
+        if image is None:
+            raise ValueError(f"{where} there is no column of images ({_listed(table.features)}); name one: data.image")
+        names, self._labels = _labels(table, settings)
+        super().__init__(settings, where=where, found=len(table), class_names=names)
+        self._contents = f"{table._fingerprint} {image} {len(table)}"
+        self._rows = sorted(range(len(table)), key=lambda row: name_digest(str(row)))
+        self._column = image
+        encoded: Any = type(table.features[image])(decode=False)
+        self._table = table.select_columns([image]).cast_column(image, encoded)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def key(self, index: int) -> str:
+        """Return the number of an image's row."""
+        return f"row {self._rows[index]}"
+
+    def read(self, index: int) -> bytes:
+        """Return the bytes of an image, from the dataset itself or the file that it names.
+
+        Raises:
+            OSError, ValueError: there is none.
+        """
+        entry = self._table[self._rows[index]][self._column]
+        if entry is None or (entry["bytes"] is None and entry["path"] is None):
+            raise ValueError("no image")
+        if entry["bytes"] is not None:
+            encoded: bytes = entry["bytes"]
+            return encoded
+        with Path(entry["path"]).open("rb") as file:
+            return file.read(LARGEST_FILE + 1)
+
+    def label(self, index: int) -> int:
+        """Return an image's class, 0 for unlabelled images."""
+        return int(self._labels[self._rows[index]]) if self.num_classes else 0
+
+    def contents(self) -> Iterable[str]:
+        """Yield the digest that the library keeps of the dataset, and which images are taken."""
+        yield self._contents
+
+
+def _load(settings: HuggingFaceSettings) -> Any:
+    """Return the rows of the split.
+
+    Raises:
+        ValueError: the package or the dataset is missing, or the split is; one line.
+    """
+    # Loaded here: it is an extra, and slow to import.
+    try:
+        import datasets  # noqa: PLC0415
+    except ImportError:
+        raise ValueError(f"'{settings.name}' {INSTALL_DATASETS}") from None
+    path, split = settings.local, settings.split
+    try:
+        if path is None:
+            return datasets.load_dataset(settings.dataset, settings.subset, split=split)
+        if path.is_file():
+            return datasets.load_dataset(path.suffix.lstrip(".").lower(), data_files={split: str(path)}, split=split)
+        if not any((path / name).is_file() for name in ("state.json", "dataset_dict.json")):
+            return datasets.load_dataset(str(path), settings.subset, split=split)
+        saved = datasets.load_from_disk(str(path))
+    except Exception as error:  # Networks, servers, files and formats each fail in their own way.
+        reason = str(error).strip().split("\n")[0][:200]
+        raise ValueError(f"{settings.dataset} ({split}) cannot be loaded ({type(error).__name__}: {reason})") from None
+    if isinstance(saved, datasets.Dataset):
+        if saved.split is not None and str(saved.split) != split:
+            raise ValueError(f"{settings.dataset} is split '{saved.split}', not '{split}': data.split")
+        return saved
+    if split not in saved:
+        raise ValueError(f"{settings.dataset} has no split '{split}' (one of {', '.join(saved)}): data.split")
+    return saved[split]
+
+
+def _column(features: Any, named: str | None, kind: str, key: str) -> str | None:
+    """Return the named column, or the only one whose feature is of a kind; None if there is none.
+
+    Raises:
+        ValueError: no such column, or several that it could be.
+    """
+    fitting = [name for name, feature in features.items() if type(feature).__name__ == kind]
+    if named is not None:
+        if named not in features or (kind == "Image" and named not in fitting):
+            columns = _listed(features)
+            raise ValueError(f"data.{key}: there is no column '{named}' of that kind ({columns})")
+        return named
+    if len(fitting) > 1:
+        raise ValueError(f"data.{key}: one of {', '.join(fitting)} has to be named")
+    return fitting[0] if fitting else None
+
+
+def _labels(table: Any, settings: HuggingFaceSettings) -> tuple[tuple[str, ...], np.ndarray]:
+    """Return names of the classes and the class of every row, both empty for unlabelled images.
+
+    Raises:
+        ValueError: labels that are no classes, or missing in places.
+    """
+    none = np.zeros(0, np.int64)
+    column = _column(table.features, settings.label, "ClassLabel", "label") if settings.labels == "auto" else None
+    if column is None:
+        return (), none
+    values = table.select_columns([column]).with_format("arrow")[:][column]
+    try:
+        labels = np.asarray(values.to_numpy() if values.null_count == 0 else none)
+        whole = values.null_count == 0 and labels.dtype.kind in "iu" and int(labels.min()) >= 0
+    except (ValueError, TypeError):
+        whole = False
+    if not whole:
+        raise ValueError(
+            f"data.label: column '{column}' holds something else than a class (a whole number from 0 on) in places; "
+            "take another split, or the images without: data.labels=none"
+        )
+    names: Sequence[str] | None = getattr(table.features[column], "names", None)
+    return tuple(names or map(str, range(int(labels.max()) + 1))), labels.astype(np.int64)
+
+
+def _listed(features: Any) -> str:
+    return ", ".join(f"{name}: {type(feature).__name__}" for name, feature in features.items())

@@ -1,0 +1,68 @@
+"""Indexes of shards, kept on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+from filelock import FileLock
+
+from .tar_index import TarIndex, scan
+
+VERSION = 1
+
+
+def cache_folder(chosen: Path | None) -> Path:
+    """Return the folder for fetched shards and indexes: the chosen one, or one in the user's cache (XDG)."""
+    if chosen is not None:
+        return chosen.expanduser()
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "latsem" / "webdataset"
+
+
+def kept_index(shard: Path, folder: Path) -> TarIndex | None:
+    """Return a shard's index if one is kept for this content, as told by path, size and time of change.
+
+    Raises:
+        OSError: the shard is not there.
+    """
+    stamp, kept = _place(shard, folder)
+    return _read(kept, stamp)
+
+
+def make_index(shard: Path, folder: Path) -> TarIndex:
+    """Return a shard's index, made and kept by one process at a time.
+
+    Raises:
+        ValueError: the shard is cut off or no tar file.
+        OSError: it cannot be read, or the index not be written.
+    """
+    stamp, kept = _place(shard, folder)
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(kept.with_suffix(".lock")):
+        index = _read(kept, stamp)
+        if index is None:
+            index = scan(shard)
+            beside = kept.with_suffix(".part")
+            beside.write_text(json.dumps(stamp) + "\n" + index.dumps(), encoding="utf-8")
+            beside.replace(kept)
+    return index
+
+
+def _place(shard: Path, folder: Path) -> tuple[dict[str, object], Path]:
+    """Return what tells a shard's content, and the file of its index."""
+    status, path = shard.stat(), str(shard.resolve())
+    name = hashlib.blake2b(path.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
+    stamp = {"version": VERSION, "path": path, "size": status.st_size, "changed": status.st_mtime_ns}
+    return stamp, folder / "indexes" / f"{name}.json"
+
+
+def _read(kept: Path, stamp: dict[str, object]) -> TarIndex | None:
+    """Return what is kept, unless it is of another content, another version, or damaged."""
+    try:
+        first, _, rest = kept.read_text(encoding="utf-8").partition("\n")
+        return TarIndex.loads(rest) if json.loads(first) == stamp else None
+    except (FileNotFoundError, ValueError):
+        return None
