@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -120,15 +121,41 @@ def load_newest(folder: RunFolder, model: nn.Module) -> int:
     Raises:
         UserError: there is no checkpoint, or it is damaged, or belongs to another model.
     """
+    newest = _newest(folder)
+    load_weights(newest, model)
+    return step_of(newest)
+
+
+def load_newest_part(folder: RunFolder, part: nn.Module, name: str) -> int:
+    """Load one part of the moving average of a run's newest checkpoint and return its step.
+
+    Args:
+        name: what the part is called in the model.
+
+    Raises:
+        UserError: there is no checkpoint, or it is damaged, or belongs to another model.
+    """
+    newest = _newest(folder)
+    verify(newest)
+    path = newest / "ema.safetensors"
+    with safe_open(path, framework="pt") as file:
+        keys = [key for key in file.keys() if key.startswith(f"{name}.")]  # noqa: SIM118
+        _fill(part, {key.removeprefix(f"{name}."): file.get_tensor(key) for key in keys}, path)
+    return step_of(newest)
+
+
+def _newest(folder: RunFolder) -> Path:
     found = checkpoints(folder)
     if not found:
         raise UserError(f"{folder.path}: no checkpoint yet; let the run reach its first one")
-    load_weights(found[-1], model)
-    return step_of(found[-1])
+    return found[-1]
 
 
 def _load(model: nn.Module, path: Path) -> None:
-    tensors = load_file(path)
+    _fill(model, load_file(path), path)
+
+
+def _fill(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
     problem = misfits(tensors, model)
     if problem:
         raise UserError(f"{path}: these weights belong to another model ({problem}); load them with their own recipe")

@@ -10,6 +10,7 @@ from .cache import cache
 from .check import check
 from .compare import compare
 from .evaluate import evaluate
+from .features import features
 from .import_ import import_
 from .list import list_parts
 from .run import run
@@ -28,6 +29,7 @@ app.command("list")(list_parts)
 app.command()(show)
 app.command()(check)
 app.command()(cache)
+app.command()(features)
 app.command("import")(import_)
 app.command()(sample)
 app.command()(evaluate)

@@ -43,10 +43,10 @@ def assemble(recipe: Recipe, *, begun_with: str | None = None) -> Assembly:
         UserError: the data, a model or a cache cannot be used.
     """
     settings = recipe.settings
-    source = _source(settings.data)
+    source = build_source(settings.data)
     device_type = "cuda" if settings.fabric.accelerator != "cpu" and torch.cuda.is_available() else "cpu"
     width = settings.evaluate.extractor.width()
-    parts = image_model(recipe, source.num_classes, _encoder(settings))
+    parts = image_model(recipe, source.num_classes, build_encoder(settings))
     assembly = Assembly(
         **vars(parts),
         name=recipe.name,
@@ -66,7 +66,12 @@ def assemble(recipe: Recipe, *, begun_with: str | None = None) -> Assembly:
     return replace(assembly, feed=feed, feed_name=feed_name)
 
 
-def _source(settings: DataSettings) -> Source:
+def build_source(settings: DataSettings) -> Source:
+    """Build the source of images.
+
+    Raises:
+        UserError: it cannot be read, or is not what the recipe expects.
+    """
     try:
         source: Source = build(settings)
     except (OSError, ValueError) as error:
@@ -123,7 +128,12 @@ def image_model(recipe: Recipe, num_classes: int, encoder: Encoder | None = None
     )
 
 
-def _encoder(settings: RecipeSettings) -> Encoder | None:
+def build_encoder(settings: RecipeSettings) -> Encoder | None:
+    """Build the frozen encoder, if the recipe has one.
+
+    Raises:
+        UserError: its weights are not there, or do not fit.
+    """
     try:
         encoder: Encoder | None = build(settings.encoder) if settings.encoder is not None else None
     except ValueError as error:

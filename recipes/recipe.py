@@ -70,8 +70,11 @@ class Recipe:
         session.screen()
 
 
-def load(recipe: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+def load(recipe: str | Path, overrides: Sequence[str] = (), *, data_needed: bool = True) -> Recipe:
     """Return a recipe by path or shipped name, with `key=value` overrides.
+
+    Args:
+        data_needed: whether it is a problem that the data is not there.
 
     Raises:
         UserError: every problem of the recipe, one line each: `file:line: path: message`.
@@ -80,7 +83,7 @@ def load(recipe: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     sourced = read_layers(path, overrides)
     _run_plugins(sourced, path)
     text = path.read_text(encoding="utf-8") + "".join(f"# override: {override}\n" for override in overrides)
-    return check(recipe_name(path), text, sourced)
+    return check(recipe_name(path), text, sourced, data_needed=data_needed)
 
 
 def from_values(

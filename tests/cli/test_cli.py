@@ -10,7 +10,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import QUICK_JOINT
+from safetensors.torch import load_file
+
+from latsem.backends.hardware import make_fabric
+from latsem.backends.settings import FabricSettings
+from latsem.backends.training import fit_statistics
+from latsem.recipes import load
+from latsem.recipes.assemble import assemble
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -147,6 +155,12 @@ def test_two_processes_train_one_model(cli: Cli, tmp_path: Path) -> None:
     folders = list((tmp_path / "runs" / "pixel_coredi").iterdir())
     assert [folder.name for folder in folders] == ["two"]
     assert json.loads((folders[0] / "done.json").read_text())["step"] == 4
+    # Each process measured half of the images; together that is what one measures alone.
+    assembly = assemble(load("pixel_coredi", QUICK_JOINT))
+    fit_statistics(assembly, make_fabric(FabricSettings(accelerator="cpu")))
+    together = load_file(folders[0] / "checkpoints" / "step-00000004" / "ema.safetensors")
+    for name in ("mean", "std"):
+        assert torch.allclose(together[f"projection.{name}"], assembly.model.state_dict()[f"projection.{name}"])
 
 
 def test_native_half_precision_trains(cli: Cli) -> None:

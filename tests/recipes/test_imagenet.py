@@ -199,7 +199,8 @@ def test_processes_and_samplers_in_latents_are_the_papers(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name in SHIPPED if "latent_redi" in name])
 def test_redi_in_latents_is_as_published(name: str) -> None:
     values = resolved(name)
-    assert (values["encoder"]["name"], values["encoder"]["image_size"]) == ("dinov2_base_reg", 224)
+    encoder = {"name": "dinov2_base_reg", "image_size": 224 * values["data"]["image_size"] // 256, "antialias": False}
+    assert values["encoder"].items() >= encoder.items() and values["encoder"]["layers"] == [-1]
     assert values["projection"] == {"name": "pca", "channels": 8, "whiten": False, "fit_images": 300 * 256}
     stream = values["streams"]["semantic"]
     assert (stream["grid"], stream["scale"], stream["weight"], stream["own_time"]) == ("image", 1.0, 1.0, False)
@@ -232,6 +233,7 @@ def test_a_joint_recipe_adds_a_stream_and_nothing_else(name: str) -> None:
 
 def test_the_side_of_the_images_is_one_value() -> None:
     small, large = "imagenet256/latent_redi_xl", "imagenet512/latent_redi_xl"
-    assert different(small, large) == {"data"}
+    assert different(small, large) == {"data", "encoder"}
+    assert resolved(large)["encoder"] == {**resolved(small)["encoder"], "image_size": 448}, "which follows from it"
     assert resolved(large)["data"] == {**resolved(small)["data"], "image_size": 512}
     assert stream_specs(recipe(large).settings)["semantic"].shape == (8, 64, 64)
