@@ -22,7 +22,7 @@ from .drawing import RunDrawing
 from .errors import Interrupted, UserError
 from .generation import ImageGenerator
 from .hardware import device_name, environment, make_fabric, resolve_precision
-from .loader import BatchPlan, fixed_batches
+from .loader import BatchPlan, ImageFeed, fixed_batches
 from .model import JointModel
 from .run_folder import RunFolder, write_atomically, write_json
 from .scoring import Scoring
@@ -103,6 +103,8 @@ class Session:
             yield
 
     def _train(self) -> dict[str, float]:
+        if isinstance(self.assembly.feed, ImageFeed):
+            self.assembly.space.accelerate()
         trainer = Trainer(self.fabric, self.assembly, self.folder, self.plan, self.console)
         if trainer.step:
             self.console.say(f"going on after step {trainer.step}")

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from ..components.encoders.encoder import Encoder
+from ..components.encoders.encoder import Accelerable, Encoder
 from ..components.images import to_unit
 from ..components.streams import IMAGE, Streams
 from ..components.tokenizers.tokenizer import Tokenizer
@@ -57,6 +57,11 @@ class Space(nn.Module):
         """Where its networks are."""
         parameter = next(self.parameters(), None)
         return torch.device("cpu") if parameter is None else parameter.device
+
+    def accelerate(self) -> None:
+        """Prepare for encoding many batches."""
+        if isinstance(self.encoder, Accelerable):
+            self.encoder.accelerate()
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> Encoded:

@@ -69,6 +69,7 @@ class CacheJob:
             if self.folder.complete():
                 console.say(f"this cache is whole already: {relative(self.folder.path)}")
                 return
+            self.space.accelerate()
             _together(fabric, lambda: self._measure(fabric, console), first_alone=False)
             _together(fabric, lambda: self._write_share(fabric, console), first_alone=False)
             _together(fabric, self._finish, first_alone=True)

@@ -16,3 +16,12 @@ class Encoder(Protocol):
     def __call__(self, images: Tensor) -> Features:
         """Encode images `(B, 3, H, W)` in [-1, 1] of any size."""
         ...
+
+
+@runtime_checkable
+class Accelerable(Protocol):
+    """An encoder that can be made faster, at the price of a pause."""
+
+    def accelerate(self) -> None:
+        """Prepare for many batches of few shapes; features stay the same up to rounding."""
+        ...

@@ -90,6 +90,7 @@ class TimmSettings(EncoderSettings):
     combine: Literal["concat", "sum"] = Field("concat", description="how the features of several blocks are joined")
     antialias: bool = Field(True, description="antialias the bicubic resize; off: as ReDi's released code does")
     half: bool = Field(True, description="compute in bfloat16 on a CUDA device that does so natively")
+    compile: bool = Field(True, description="compile it on a CUDA device, for the many batches of a run or a cache")
     pretrained: bool = Field(True, description="weights from the hub; off: random ones, the control experiment")
     weights: Path | None = Field(None, description="a local safetensors file or its folder, instead of the hub")
 

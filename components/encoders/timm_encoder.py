@@ -35,7 +35,7 @@ class TimmEncoder(Frozen):
     def __init__(self, settings: TimmSettings) -> None:
         super().__init__()
         self.side, self.layers, self.combine = settings.size, settings.layers, settings.combine
-        self.antialias, self.half_on_cuda = settings.antialias, settings.half
+        self.antialias, self.half_on_cuda, self.compiles = settings.antialias, settings.half, settings.compile
         network = _network(settings)
         self.network: Any = network.eval().requires_grad_(False)
         for name in ("mean", "std"):
@@ -52,6 +52,14 @@ class TimmEncoder(Frozen):
             last, grid = self._features(self._prepared(images))
             class_token = self._class_token(last)
         return Features(grid=grid.float(), class_token=class_token.float())
+
+    def accelerate(self, backend: str = "inductor") -> None:
+        """Compile the network on a CUDA device, where its many small operations cost more than a minute's pause."""
+        if not self.compiles or (backend == "inductor" and not self.mean.is_cuda):
+            return
+        for method in ("forward_features", "forward_intermediates"):
+            if hasattr(self.network, method):
+                setattr(self.network, method, torch.compile(getattr(self.network, method), backend=backend))
 
     def _prepared(self, images: Tensor) -> Tensor:
         images = ((images + 1) / 2 - self.mean) / self.std

@@ -210,6 +210,28 @@ def test_resizing_is_antialiased_unless_asked_otherwise() -> None:
         )
 
 
+def test_acceleration_changes_no_features() -> None:
+    values: dict[str, Any] = {"pretrained": False, "image_size": 56}
+    images = torch.rand(2, 3, 56, 56) * 2 - 1
+    encoder = create("encoder", "dinov2_small_reg", layers=[3, -1], **values)
+    before, plain = encoder(images), encoder.network.forward_intermediates
+    encoder.accelerate()
+    assert encoder.network.forward_intermediates == plain, "on a CPU it does not pay"
+    encoder.accelerate(backend="aot_eager")
+    after = encoder(images)
+    assert encoder.network.forward_intermediates != plain
+    assert torch.allclose(after.grid, before.grid, atol=1e-5) and torch.allclose(after.class_token, before.class_token)
+
+
+@pytest.mark.cuda
+def test_compiled_on_cuda_features_stay_close() -> None:
+    encoder = create("encoder", "dinov2_base_reg", pretrained=False).cuda()
+    images = torch.rand(8, 3, 256, 256, device="cuda") * 2 - 1
+    before = encoder(images).grid
+    encoder.accelerate()
+    assert float((encoder(images).grid - before).norm() / before.norm()) < 0.02
+
+
 def test_an_open_image_size_follows_the_tokens() -> None:
     settings = find("encoder", "dinov2_base").settings()
     assert isinstance(settings, TimmSettings) and settings.fitted(32).image_size == 448
