@@ -65,7 +65,8 @@ def fit_statistics(assembly: Assembly, device: torch.device) -> None:
     """Measure on the first images of the data what projection and tokenizer need, unless they have it."""
 
     def encoded(count: int) -> Iterator[Encoded]:
-        return encoded_batches(assembly.feed, range(min(count, len(assembly.feed))), FIT_BATCH, device)
+        batch = min(FIT_BATCH, assembly.space.piece)
+        return encoded_batches(assembly.feed, range(min(count, len(assembly.feed))), batch, device)
 
     projection = assembly.model.projection
     if projection is not None and not bool(projection.fitted):
