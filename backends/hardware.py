@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import os
 import platform
+import resource
+import shutil
 import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
 
+from ..components.torchvision_import import ensure_torchvision
 from .settings import FabricSettings
 
 _REPORTED = (
@@ -43,16 +49,29 @@ def resolve_precision(settings: FabricSettings, device_type: str) -> str:
     return "bf16-mixed" if native_bf16(device_type) else "32-true"
 
 
+def wanted_accelerator(settings: FabricSettings) -> str:
+    """Return the kind of device, with `auto` resolved."""
+    if settings.accelerator != "auto":
+        return settings.accelerator
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def world_size(settings: FabricSettings) -> int:
+    """Return the number of devices, over all nodes."""
+    devices = settings.devices
+    if devices == "auto":
+        devices = max(1, torch.cuda.device_count()) if wanted_accelerator(settings) == "cuda" else 1
+    return devices * settings.num_nodes
+
+
 def make_fabric(settings: FabricSettings) -> Fabric:
     """Return Fabric for the settings, not launched yet."""
-    accelerator = settings.accelerator
-    if accelerator == "auto":
-        accelerator = "cuda" if torch.cuda.is_available() else "cpu"
+    accelerator = wanted_accelerator(settings)
     devices: Any = settings.devices
     if devices == "auto" and accelerator == "cpu":
         devices = 1
     return Fabric(
-        accelerator=accelerator,
+        accelerator=accelerator,  # type: ignore[arg-type]
         devices=devices,
         num_nodes=settings.num_nodes,
         strategy=settings.strategy,
@@ -66,6 +85,41 @@ def device_name(device: torch.device) -> str:
         return torch.cuda.get_device_name(device)
     threads = torch.get_num_threads()
     return f"CPU, {threads} thread{'s' if threads > 1 else ''}"
+
+
+def available_memory(device: torch.device) -> int:
+    """Return the bytes that a process can have: all of a GPU's, or the machine's that are not in use."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[1])
+    found = [int(text) for text in _memory_limits() if text.isdigit()]
+    return min(found, default=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+
+
+def _memory_limits() -> Iterator[str]:
+    machine, group = Path("/proc/meminfo"), Path("/sys/fs/cgroup/memory.max")
+    if machine.exists():
+        kilobytes = next(line for line in machine.read_text().splitlines() if line.startswith("MemAvailable"))
+        yield f"{kilobytes.split()[1]}000"
+    if group.exists():
+        yield group.read_text().strip()
+
+
+def free_disk(folder: Path) -> int:
+    """Return the bytes that are free where a folder is, or would be."""
+    there = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
+    return shutil.disk_usage(there).free
+
+
+def process_baseline() -> int:
+    """Return the memory of this process with everything that a run imports and nothing that it builds."""
+    ensure_torchvision()
+    for module in ("timm.utils", "torch.utils.tensorboard"):
+        importlib.import_module(module)
+    status = Path("/proc/self/statm")
+    if status.exists():
+        return int(status.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    usage = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return usage if sys.platform == "darwin" else 1024 * usage
 
 
 def environment() -> dict[str, Any]:

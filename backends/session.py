@@ -22,7 +22,7 @@ from .drawing import RunDrawing
 from .errors import Interrupted, UserError
 from .generation import ImageGenerator
 from .hardware import device_name, environment, make_fabric, resolve_precision
-from .loader import BatchPlan, fixed_batches
+from .loader import batch_plan, fixed_batches
 from .model import JointModel
 from .run_folder import RunFolder, write_atomically, write_json
 from .scoring import Scoring
@@ -61,7 +61,7 @@ class Session:
         self.folder = RunFolder(Path(self.fabric.broadcast(str(folder.path))))
         self.precision = resolve_precision(assembly.fabric, self.fabric.device.type)
         self.console = RunConsole(quiet=quiet or not self.fabric.is_global_zero)
-        self.plan = self._plan()
+        self.plan = batch_plan(assembly.train.batch_size, assembly.train.micro_batch, self.fabric.world_size)
         self.drawing = RunDrawing(assembly, self.folder, self.fabric.device)
         assembly.space.to(self.fabric.device)
         assembly.model.to(self.fabric.device)
@@ -129,14 +129,6 @@ class Session:
         if not self.fabric.is_global_zero:
             return
         self.console.screen(f"latsem: {self.assembly.name}", self._screen_rows())
-
-    def _plan(self) -> BatchPlan:
-        train, devices = self.assembly.train, self.fabric.world_size
-        micro = train.batch_size // devices if train.micro_batch == "auto" else train.micro_batch
-        try:
-            return BatchPlan(train.batch_size, devices, max(1, micro))
-        except ValueError as error:
-            raise UserError(f"train: {error}") from None
 
     def _screen_rows(self) -> dict[str, str]:
         device = f"{device_name(self.fabric.device)} x {self.fabric.world_size}"

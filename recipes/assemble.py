@@ -20,6 +20,7 @@ from ..backends.sampling import TrainedRun
 from ..backends.scoring import score_again
 from ..backends.session import Session
 from ..backends.space import Space, images_at_once
+from ..components.data.source import Source
 from ..components.encoders.encoder import Encoder
 from ..components.guidance.settings import NoGuidanceSettings
 from ..components.registry import build
@@ -45,10 +46,22 @@ def assemble(recipe: Recipe, *, begun_with: str | None = None) -> Assembly:
         source = build(settings.data)
     except (OSError, ValueError) as error:
         raise UserError(f"data: {error}") from None
+    assembly = assemble_around(recipe, source)
+    feed, feed_name = choose_feed(recipe, assembly, begun_with)
+    return replace(assembly, feed=feed, feed_name=feed_name)
+
+
+def assemble_around(recipe: Recipe, source: Source) -> Assembly:
+    """Build every part of a recipe but the data, to be encoded on line.
+
+    Raises:
+        UserError: a model cannot be used.
+    """
+    settings = recipe.settings
     device_type = "cuda" if settings.fabric.accelerator != "cpu" and torch.cuda.is_available() else "cpu"
     width = settings.evaluate.extractor.width()
     parts = image_model(recipe, source.num_classes, _encoder(settings))
-    assembly = Assembly(
+    return Assembly(
         **vars(parts),
         name=recipe.name,
         text=recipe.text,
@@ -63,8 +76,6 @@ def assemble(recipe: Recipe, *, begun_with: str | None = None) -> Assembly:
         train=settings.train,
         evaluate=settings.evaluate,
     )
-    feed, feed_name = choose_feed(recipe, assembly, begun_with)
-    return replace(assembly, feed=feed, feed_name=feed_name)
 
 
 def image_model(recipe: Recipe, num_classes: int, encoder: Encoder | None = None) -> ImageModel:

@@ -19,6 +19,9 @@ ShapeSize = 32
 class DataSettings(Settings):
     """Base of every data source's settings; `image_size` is the side of the square images it gives."""
 
+    expect_images: int | None = Field(None, ge=1, description="number of images that must be found; empty: any")
+    expect_classes: int | None = Field(None, ge=0, description="number of classes that must be found; empty: any")
+
     @property
     def side(self) -> int:
         """Side of the images, pixels."""
@@ -31,6 +34,24 @@ class DataSettings(Settings):
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield `(key, message)` for everything outside the recipe that is not as it should be."""
         return iter(())
+
+
+class ExpectedData(DataSettings):
+    """Stands for data that is not here: it is what the recipe says to expect, and cannot be built."""
+
+    image_side: int
+    images: int
+    labels: int
+    variants: int = 1
+
+    @property
+    def side(self) -> int:
+        """Side of the images, pixels."""
+        return self.image_side
+
+    def classes(self) -> int:
+        """Return the expected number of classes."""
+        return self.labels
 
 
 @register("data", "shapes", builds=".shapes:Shapes")

@@ -23,6 +23,10 @@ class EncoderSettings(Settings):
         """Return the number of feature channels."""
         raise NotImplementedError
 
+    def untrained(self) -> EncoderSettings:
+        """Return settings of the same architecture whose weights are not fetched; itself where nothing is."""
+        return self
+
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield `(key, message)` for everything outside the recipe that is not as it should be."""
         return iter(())
@@ -83,6 +87,10 @@ class DINOv2BaseSettings(EncoderSettings):
     def width(self) -> int:
         """768 channels."""
         return 768
+
+    def untrained(self) -> EncoderSettings:
+        """Return the same network with random weights."""
+        return self.model_copy(update={"pretrained": False, "weights": None})
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield that the file of weights is not there."""
