@@ -22,7 +22,7 @@ from .hardware import (
     wanted_accelerator,
     world_size,
 )
-from .loader import batch_plan
+from .loader import BatchPlan, batch_plan
 from .metering import bytes_of
 from .rehearsal import Memory, Rehearsal
 from .settings import FabricSettings
@@ -81,6 +81,7 @@ class Footprint:
 
     Attributes:
         buckets: gradients on their way to other devices.
+        phases: peak by phase, without the process.
         baseline: the process before it builds anything; 0 on a GPU, whose context is not counted.
         peak_phase: the phase in which the peak is reached.
         available: memory of the device, or of the machine that is not in use.
@@ -90,12 +91,10 @@ class Footprint:
     arithmetic: Arithmetic
     device: str
     precision: str
-    devices: int
-    micro_batch: int
-    accumulation: int
-    batch_size: int
+    plan: BatchPlan
     memory: Memory
     buckets: int
+    phases: dict[str, int]
     baseline: int
     peak: int
     peak_phase: str
@@ -108,7 +107,7 @@ class Footprint:
 
     def values(self) -> dict[str, Any]:
         """Return everything as plain values."""
-        return asdict(self)
+        return {**asdict(self), "plan": {**asdict(self.plan), "accumulation": self.plan.accumulation}}
 
 
 class Predictor:
@@ -140,12 +139,10 @@ class Predictor:
             arithmetic=arithmetic,
             device=device_name(fabric.device),
             precision=self.precision,
-            devices=plan.devices,
-            micro_batch=plan.micro_batch,
-            accumulation=plan.accumulation,
-            batch_size=plan.batch_size,
+            plan=plan,
             memory=memory,
             buckets=buckets,
+            phases=phases,
             baseline=self.baseline,
             peak=self.baseline + phases[phase],
             peak_phase=phase,

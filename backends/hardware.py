@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import importlib.metadata
 import os
@@ -16,6 +17,7 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
+from torch import nn
 
 from ..components.torchvision_import import ensure_torchvision
 from .settings import FabricSettings
@@ -33,6 +35,13 @@ _REPORTED = (
     "numpy",
     "pydantic",
 )
+
+
+LARGE_BLOCK = 4 * 2**20
+"""Bytes from which a block of memory is the system's, not the heap's: pages of smaller ones are worth keeping."""
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+"""Names of mallopt's options in malloc.h."""
 
 
 def native_bf16(device_type: str) -> bool:
@@ -104,6 +113,25 @@ def _memory_limits() -> Iterator[str]:
         yield group.read_text().strip()
 
 
+def release_freed_memory() -> None:
+    """Give freed memory back to the system, where the C library keeps it: what follows may not be able to use it."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)
+
+
+def map_large_blocks() -> None:
+    """Have the C library give every large block back as soon as it is freed.
+
+    By default it keeps blocks of up to 32 MB, among which are the gradients of large networks, in a heap that cannot
+    shrink below its last block in use: hundreds of megabytes more than the program holds, by chance.
+    """
+    adjust = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if adjust is not None:
+        adjust(_M_MMAP_THRESHOLD, LARGE_BLOCK)
+        adjust(_M_TRIM_THRESHOLD, 16 * LARGE_BLOCK)
+
+
 def free_disk(folder: Path) -> int:
     """Return the bytes that are free where a folder is, or would be."""
     there = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
@@ -111,15 +139,25 @@ def free_disk(folder: Path) -> int:
 
 
 def process_baseline() -> int:
-    """Return the memory of this process with everything that a run imports and nothing that it builds."""
+    """Return the memory of this process with everything that a run loads and nothing that it builds."""
     ensure_torchvision()
     for module in ("timm.utils", "torch.utils.tensorboard"):
         importlib.import_module(module)
+    _first_step()
     status = Path("/proc/self/statm")
     if status.exists():
         return int(status.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     usage = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return usage if sys.platform == "darwin" else 1024 * usage
+
+
+def _first_step() -> None:
+    """Train something small: the first step of a process loads kernels and modules."""
+    network = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Flatten(), nn.Linear(8 * 8 * 8, 64))
+    optimizer = torch.optim.AdamW(network.parameters())
+    network(torch.ones(2, 3, 8, 8)).square().mean().backward()
+    optimizer.step()
+    torch.ones(512, 512) @ torch.ones(512, 512)
 
 
 def environment() -> dict[str, Any]:

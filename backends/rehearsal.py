@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -173,7 +173,8 @@ class Rehearsal:
         if stored:
             assembly = replace(assembly, feed=_StoredFeed(len(assembly.source)))
         folder, console = RunFolder(Path("nowhere")), RunConsole(quiet=True)
-        trainer = _RehearsedTrainer(self.fabric, assembly, folder, self.plan, console)
+        with without_fakes():  # a fake tensor that knows its value copies it
+            trainer = _RehearsedTrainer(self.fabric, assembly, folder, self.plan, console)
         if self.fabric.device.type == "cuda":
             # The default there, for parameters that are not fake.
             for group in trainer.optimizer.param_groups:
@@ -202,10 +203,8 @@ class Rehearsal:
     def _generate(self, model: JointModel, count: int, *, guided: bool) -> Tensor:
         generator = self._generator(model, guided=guided)
         labels = generator.labels(range(count))
-        try:
+        with suppress(_EnoughSeen):
             generator.streams(range(count), labels, 0)
-        except _EnoughSeen:
-            pass
         spec = self.assembly.streams[IMAGE]
         return self.assembly.space.decode({IMAGE: torch.zeros(count, *spec.shape, device=self.fabric.device)}).cpu()
 

@@ -21,7 +21,7 @@ from .console import RunConsole, relative
 from .drawing import RunDrawing
 from .errors import Interrupted, UserError
 from .generation import ImageGenerator
-from .hardware import device_name, environment, make_fabric, resolve_precision
+from .hardware import device_name, environment, make_fabric, map_large_blocks, release_freed_memory, resolve_precision
 from .loader import batch_plan, fixed_batches
 from .model import JointModel
 from .run_folder import RunFolder, write_atomically, write_json
@@ -57,6 +57,8 @@ class Session:
         self.assembly = assembly
         self.fabric: Fabric = make_fabric(assembly.fabric)
         self.fabric.launch()
+        if self.fabric.device.type == "cpu":
+            map_large_blocks()
         # A new folder is named by the time, which processes may read differently.
         self.folder = RunFolder(Path(self.fabric.broadcast(str(folder.path))))
         self.precision = resolve_precision(assembly.fabric, self.fabric.device.type)
@@ -167,6 +169,7 @@ class Session:
     def _after_step(self, trainer: Trainer, step: int) -> dict[str, float]:
         train, evaluate = self.assembly.train, self.assembly.evaluate
         last = step == train.steps
+        release_freed_memory()
         if self.fabric.is_global_zero and (last or due(step, train.picture_every)):
             self.drawing.draw(self.generator(trainer.average), trainer.average, step)
         if evaluate.samples and (last or due(step, evaluate.every)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,8 +70,11 @@ class Recipe:
         session.screen()
 
 
-def load(recipe: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+def load(recipe: str | Path, overrides: Sequence[str] = (), *, data_expected: bool = False) -> Recipe:
     """Return a recipe by path or shipped name, with `key=value` overrides.
+
+    Args:
+        data_expected: let what the recipe expects of data that is not there stand for it; it cannot be run then.
 
     Raises:
         UserError: every problem of the recipe, one line each: `file:line: path: message`.
@@ -80,7 +83,7 @@ def load(recipe: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     sourced = read_layers(path, overrides)
     _run_plugins(sourced, path)
     text = path.read_text(encoding="utf-8") + "".join(f"# override: {override}\n" for override in overrides)
-    return check(path.stem, text, sourced)
+    return check(path.stem, text, sourced, data_expected=data_expected)
 
 
 def from_values(
@@ -90,7 +93,7 @@ def from_values(
     return check(name, "", override(Sourced(values, {(): name}), overrides), data_needed=data_needed)
 
 
-def check(name: str, text: str, sourced: Sourced, *, data_needed: bool = True) -> Recipe:
+def check(name: str, text: str, sourced: Sourced, *, data_needed: bool = True, data_expected: bool = False) -> Recipe:
     """Validate values, how the parts fit together and what they name outside; of the data only where it is needed.
 
     Raises:
@@ -100,11 +103,14 @@ def check(name: str, text: str, sourced: Sourced, *, data_needed: bool = True) -
         settings = RecipeSettings.model_validate(sourced.values)
     except ValidationError as error:
         raise UserError(*[_line(sourced, e["loc"], e["msg"]) for e in error.errors()]) from None
+    notes: list[str] = []
+    if data_expected:
+        settings, notes = derive.with_expected_data(settings)
     outside = list(derive.outside_problems(settings, data_needed=data_needed))
     problems = outside or list(derive.clashes(settings))
     if problems:
         raise UserError(*[_line(sourced, path, message) for path, message in problems])
-    return Recipe(name, text, settings, tuple(derive.warnings(settings)) if data_needed else ())
+    return Recipe(name, text, settings, (*notes, *derive.warnings(settings)) if data_needed else ())
 
 
 def _line(sourced: Sourced, path: KeyPath, message: str) -> str:
@@ -135,10 +141,3 @@ def _run_plugin(path: Path, place: str) -> None:
     except Exception as error:
         del sys.modules[name]
         raise UserError(f"{place}: plugins: {path}: {type(error).__name__}: {error}") from error
-
-
-def shapes_of(recipe: Recipe) -> Iterable[tuple[str, str]]:
-    """Yield what follows from a recipe, as rows of a table."""
-    for name, spec in derive.stream_specs(recipe.settings).items():
-        tokens = f"{spec.tokens} tokens of {spec.patch}x{spec.patch}x{spec.channels}"
-        yield name, f"{spec.channels}x{spec.grid}x{spec.grid}, {tokens}, predicts {spec.prediction}"
