@@ -24,7 +24,15 @@ def fake_mode() -> FakeTensorMode:
 
     Fake tensors stay on the device that they are for, so that autocast and fused kernels are chosen as in a real run.
     """
-    return FakeTensorMode(allow_non_fake_inputs=True)
+    return _OneMode(allow_non_fake_inputs=True)
+
+
+class _OneMode(FakeTensorMode):
+    """A mode that stays one when tensors that belong to it are copied deeply."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> FakeTensorMode:
+        del memo
+        return self
 
 
 @contextmanager

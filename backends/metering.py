@@ -55,6 +55,10 @@ class MemoryMeter(TorchDispatchMode):
         self._known[key] = weakref.ref(storage, gone)
         self.live += size
 
+    def forget(self) -> None:
+        """Stop following what is there."""
+        self._known.clear()
+
     @contextmanager
     def phase(self, peaks: dict[str, int], name: str) -> Iterator[None]:
         """Note the highest sum of a part of the program under its name."""

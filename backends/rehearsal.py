@@ -135,7 +135,9 @@ class Rehearsal:
             self._draw(trainer.average)
             if assembly.evaluate.samples:
                 self._score(trainer.average)
-            return self._sum_up(trainer, frozen)
+            found = self._sum_up(trainer, frozen)
+        self.meter.forget()
+        return found
 
     def _sum_up(self, trainer: Trainer, frozen: list[Tensor]) -> Memory:
         trained = [p for p in self.assembly.model.parameters() if p.requires_grad]
