@@ -127,7 +127,7 @@ class Predictor:
     def footprint(self, cache: CacheCost, runs: Path) -> Footprint:
         """Return the whole prediction, for runs in a folder."""
         assembly, plan, train = self.assembly, self.plan, self.assembly.train
-        fabric = StillFabric(accelerator=self.accelerator, devices=1, precision=self.precision)  # type: ignore[arg-type]
+        fabric = StillFabric(accelerator=self.accelerator, devices=1, precision=self.precision)
         arithmetic = self._arithmetic()
         rehearsal = Rehearsal(assembly, fabric, plan.micro_batch, plan.accumulation, self.precision)
         memory = rehearsal.memory(self.mode, stored=self.stored)

@@ -67,10 +67,10 @@ def wanted_accelerator(settings: FabricSettings) -> str:
 
 def world_size(settings: FabricSettings) -> int:
     """Return the number of devices, over all nodes."""
-    devices = settings.devices
-    if devices == "auto":
-        devices = max(1, torch.cuda.device_count()) if wanted_accelerator(settings) == "cuda" else 1
-    return devices * settings.num_nodes
+    if settings.devices != "auto":
+        return settings.devices * settings.num_nodes
+    found = torch.cuda.device_count() if wanted_accelerator(settings) == "cuda" else 1
+    return max(1, found) * settings.num_nodes
 
 
 def make_fabric(settings: FabricSettings) -> Fabric:
@@ -80,7 +80,7 @@ def make_fabric(settings: FabricSettings) -> Fabric:
     if devices == "auto" and accelerator == "cpu":
         devices = 1
     return Fabric(
-        accelerator=accelerator,  # type: ignore[arg-type]
+        accelerator=accelerator,
         devices=devices,
         num_nodes=settings.num_nodes,
         strategy=settings.strategy,

@@ -8,6 +8,7 @@ import os
 import struct
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -54,9 +55,9 @@ def _header(tensors: dict[str, Tensor]) -> bytes:
     return text + b" " * (-len(text) % 8)
 
 
-def _raw(tensor: Tensor) -> memoryview:
+def _raw(tensor: Tensor) -> Any:
     """Return the bytes of a tensor; the machine must be little-endian, as safetensors is."""
-    return memoryview(tensor.detach().contiguous().cpu().reshape(-1).view(torch.uint8).numpy())
+    return tensor.detach().contiguous().cpu().reshape(-1).view(torch.uint8).numpy().data
 
 
 def flush(paths: Iterable[Path]) -> None:

@@ -21,7 +21,7 @@ from .derive import feature_form
 from .recipe import RUNS, Recipe
 
 
-@dataclass(frozen=True)
+@dataclass
 class ShapeSource:
     """Stands for a source: as many images of its size, all black."""
 
