@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -175,7 +176,9 @@ class Rehearsal:
         if stored:
             assembly = replace(assembly, feed=_StoredFeed(len(assembly.source)))
         folder, console = RunFolder(Path("nowhere")), RunConsole(quiet=True)
-        with without_fakes():  # a fake tensor that knows its value copies it
+        # A fake tensor that knows its value copies it, and asks for its address on the way.
+        with without_fakes(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Accessing the data pointer of FakeTensor")
             trainer = _RehearsedTrainer(self.fabric, assembly, folder, self.plan, console)
         if self.fabric.device.type == "cuda":
             # The default there, for parameters that are not fake.

@@ -54,6 +54,7 @@ def _memory_rows(found: Footprint) -> Iterator[Row]:
         "frozen": memory.frozen,
         "activations": memory.activations,
         "process": found.baseline,
+        "allocator": found.allocator,
     }
     yield "memory", ", ".join(f"{name} {size(count)}" for name, count in parts.items() if count)
     yield "phases", ", ".join(f"{name} {size(found.baseline + count)}" for name, count in found.phases.items())
