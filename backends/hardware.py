@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import ctypes
+import importlib
 import importlib.metadata
 import os
 import platform
+import resource
+import shutil
 import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
+from torch import nn
 
+from ..components.torchvision_import import ensure_torchvision
 from .settings import FabricSettings
 
 _REPORTED = (
@@ -29,6 +37,13 @@ _REPORTED = (
 )
 
 
+LARGE_BLOCK = 4 * 2**20
+"""Bytes from which a block of memory is the system's, not the heap's: pages of smaller ones are worth keeping."""
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+"""Names of mallopt's options in malloc.h."""
+
+
 def native_bf16(device_type: str) -> bool:
     """Return whether the hardware itself computes in bfloat16."""
     if device_type == "cuda":
@@ -43,11 +58,24 @@ def resolve_precision(settings: FabricSettings, device_type: str) -> str:
     return "bf16-mixed" if native_bf16(device_type) else "32-true"
 
 
+def wanted_accelerator(settings: FabricSettings) -> str:
+    """Return the kind of device, with `auto` resolved."""
+    if settings.accelerator != "auto":
+        return settings.accelerator
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def world_size(settings: FabricSettings) -> int:
+    """Return the number of devices, over all nodes."""
+    if settings.devices != "auto":
+        return settings.devices * settings.num_nodes
+    found = torch.cuda.device_count() if wanted_accelerator(settings) == "cuda" else 1
+    return max(1, found) * settings.num_nodes
+
+
 def make_fabric(settings: FabricSettings) -> Fabric:
     """Return Fabric for the settings, not launched yet."""
-    accelerator = settings.accelerator
-    if accelerator == "auto":
-        accelerator = "cuda" if torch.cuda.is_available() else "cpu"
+    accelerator = wanted_accelerator(settings)
     devices: Any = settings.devices
     if devices == "auto" and accelerator == "cpu":
         devices = 1
@@ -66,6 +94,70 @@ def device_name(device: torch.device) -> str:
         return torch.cuda.get_device_name(device)
     threads = torch.get_num_threads()
     return f"CPU, {threads} thread{'s' if threads > 1 else ''}"
+
+
+def available_memory(device: torch.device) -> int:
+    """Return the bytes that a process can have: all of a GPU's, or the machine's that are not in use."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[1])
+    found = [int(text) for text in _memory_limits() if text.isdigit()]
+    return min(found, default=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+
+
+def _memory_limits() -> Iterator[str]:
+    machine, group = Path("/proc/meminfo"), Path("/sys/fs/cgroup/memory.max")
+    if machine.exists():
+        kilobytes = next(line for line in machine.read_text().splitlines() if line.startswith("MemAvailable"))
+        yield f"{kilobytes.split()[1]}000"
+    if group.exists():
+        yield group.read_text().strip()
+
+
+def release_freed_memory() -> None:
+    """Give freed memory back to the system, where the C library keeps it: what follows may not be able to use it."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)
+
+
+def map_large_blocks() -> None:
+    """Have the C library give every large block back as soon as it is freed.
+
+    By default it keeps blocks of up to 32 MB, among which are the gradients of large networks, in a heap that cannot
+    shrink below its last block in use: hundreds of megabytes more than the program holds, by chance.
+    """
+    adjust = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if adjust is not None:
+        adjust(_M_MMAP_THRESHOLD, LARGE_BLOCK)
+        adjust(_M_TRIM_THRESHOLD, 16 * LARGE_BLOCK)
+
+
+def free_disk(folder: Path) -> int:
+    """Return the bytes that are free where a folder is, or would be."""
+    there = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
+    return shutil.disk_usage(there).free
+
+
+def process_baseline() -> int:
+    """Return the memory of this process with everything that a run loads and nothing that it builds."""
+    ensure_torchvision()
+    for module in ("timm.utils", "torch.utils.tensorboard"):
+        importlib.import_module(module)
+    _first_step()
+    status = Path("/proc/self/statm")
+    if status.exists():
+        return int(status.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    usage = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return usage if sys.platform == "darwin" else 1024 * usage
+
+
+def _first_step() -> None:
+    """Train something small: the first step of a process loads kernels and modules."""
+    network = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Flatten(), nn.Linear(8 * 8 * 8, 64))
+    optimizer = torch.optim.AdamW(network.parameters())
+    network(torch.ones(2, 3, 8, 8)).square().mean().backward()
+    optimizer.step()
+    torch.ones(512, 512) @ torch.ones(512, 512)
 
 
 def environment() -> dict[str, Any]:

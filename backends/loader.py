@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from ..components.data.source import Source, blocks_of
+from .errors import UserError
 from .order import epoch_order
 from .randomness import derived_generator, derived_seed
 from .space import Encoded, Space
@@ -46,6 +47,19 @@ class BatchPlan:
 
     def __str__(self) -> str:
         return f"{self.batch_size} = {self.devices} x {self.micro_batch} x {self.accumulation}"
+
+
+def batch_plan(batch_size: int, micro_batch: int | str, devices: int) -> BatchPlan:
+    """Return the plan for a number of devices, with `auto` resolved to a device's whole share.
+
+    Raises:
+        UserError: the numbers do not divide.
+    """
+    micro = batch_size // devices if isinstance(micro_batch, str) else micro_batch
+    try:
+        return BatchPlan(batch_size, devices, max(1, micro))
+    except ValueError as error:
+        raise UserError(f"train: {error}") from None
 
 
 Batch = dict[str, Tensor]

@@ -16,14 +16,29 @@ def screen_rows(assembly: Assembly, plan: BatchPlan, device: str, precision: str
         "device": device,
         "precision": precision + (" (auto)" if assembly.fabric.precision == "auto" else ""),
         "attention": assembly.attention,
-        "parameters": f"{parameters / 1e6:.2f} M trained",
+        "parameters": parameter_row(parameters),
         "tokens": ", ".join(f"{name} {s.tokens} of {s.patch}x{s.patch}x{s.channels}" for name, s in streams),
         "streams": "; ".join(
             f"{name} scale {s.scale:g}, loss weight {assembly.model.weight(name):.3g}" for name, s in streams
         ),
         "images": assembly.source.describe(),
         "encoding": "on line" if assembly.feed_name == "images" else f"cached in {assembly.feed_name}",
-        "batch": f"{plan} (devices x micro x accumulation)",
-        "steps": f"{train.steps:,} = {epochs:.1f} epochs",
+        "batch": batch_row(plan),
+        "steps": steps_row(train.steps, epochs),
         "seed": str(train.seed),
     }
+
+
+def parameter_row(trained: int) -> str:
+    """Return the number of parameters that learn."""
+    return f"{trained / 1e6:.2f} M trained"
+
+
+def batch_row(plan: BatchPlan) -> str:
+    """Return how a batch is cut."""
+    return f"{plan} (devices x micro x accumulation)"
+
+
+def steps_row(steps: int, epochs: float) -> str:
+    """Return the length of a run."""
+    return f"{steps:,} = {epochs:.1f} epochs"

@@ -21,8 +21,8 @@ from .console import RunConsole, relative
 from .drawing import RunDrawing
 from .errors import Interrupted, UserError
 from .generation import ImageGenerator
-from .hardware import device_name, environment, make_fabric, resolve_precision
-from .loader import BatchPlan, ImageFeed, fixed_batches
+from .hardware import device_name, environment, make_fabric, map_large_blocks, release_freed_memory, resolve_precision
+from .loader import ImageFeed, batch_plan, fixed_batches
 from .model import JointModel
 from .run_folder import RunFolder, write_atomically, write_json
 from .scoring import Scoring
@@ -57,11 +57,13 @@ class Session:
         self.assembly = assembly
         self.fabric: Fabric = make_fabric(assembly.fabric)
         self.fabric.launch()
+        if self.fabric.device.type == "cpu":
+            map_large_blocks()
         # A new folder is named by the time, which processes may read differently.
         self.folder = RunFolder(Path(self.fabric.broadcast(str(folder.path))))
         self.precision = resolve_precision(assembly.fabric, self.fabric.device.type)
         self.console = RunConsole(quiet=quiet or not self.fabric.is_global_zero)
-        self.plan = self._plan()
+        self.plan = batch_plan(assembly.train.batch_size, assembly.train.micro_batch, self.fabric.world_size)
         self.drawing = RunDrawing(assembly, self.folder, self.fabric.device)
         assembly.space.to(self.fabric.device)
         assembly.model.to(self.fabric.device)
@@ -135,14 +137,6 @@ class Session:
             return
         self.console.screen(f"latsem: {self.assembly.name}", self._screen_rows())
 
-    def _plan(self) -> BatchPlan:
-        train, devices = self.assembly.train, self.fabric.world_size
-        micro = train.batch_size // devices if train.micro_batch == "auto" else train.micro_batch
-        try:
-            return BatchPlan(train.batch_size, devices, max(1, micro))
-        except ValueError as error:
-            raise UserError(f"train: {error}") from None
-
     def _screen_rows(self) -> dict[str, str]:
         device = f"{device_name(self.fabric.device)} x {self.fabric.world_size}"
         rows = screen_rows(self.assembly, self.plan, device, self.precision)
@@ -180,6 +174,7 @@ class Session:
     def _after_step(self, trainer: Trainer, step: int) -> dict[str, float]:
         train, evaluate = self.assembly.train, self.assembly.evaluate
         last = step == train.steps
+        release_freed_memory()
         if self.fabric.is_global_zero and (last or due(step, train.picture_every)):
             self.drawing.draw(self.generator(trainer.average), trainer.average, step)
         if evaluate.samples and (last or due(step, evaluate.every)):

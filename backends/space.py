@@ -14,6 +14,14 @@ from ..components.streams import IMAGE, Streams
 from ..components.tokenizers.tokenizer import Tokenizer
 from .randomness import derived_generator
 
+PIXELS_AT_ONCE = 2**19
+"""An autoencoder takes kilobytes a pixel: it decodes, and reconstructs, so many at a time (8 images of 256 x 256)."""
+
+
+def images_at_once(side: int) -> int:
+    """Return how many square images of a side the frozen networks take at a time, outside training steps."""
+    return max(1, PIXELS_AT_ONCE // side**2)
+
 
 @dataclass(frozen=True)
 class Encoded:
@@ -44,13 +52,14 @@ class Space(nn.Module):
 
     Attributes:
         lossy: whether images lose something on the way into the space and back.
+        piece: images that its networks take at a time, outside training steps.
     """
 
     lossy: ClassVar[bool] = False
 
-    def __init__(self, tokenizer: Tokenizer, encoder: Encoder | None) -> None:
+    def __init__(self, tokenizer: Tokenizer, encoder: Encoder | None, *, piece: int = images_at_once(32)) -> None:
         super().__init__()
-        self.tokenizer, self.encoder = tokenizer, encoder
+        self.tokenizer, self.encoder, self.piece = tokenizer, encoder, piece
 
     @property
     def device(self) -> torch.device:
@@ -79,10 +88,10 @@ class Space(nn.Module):
     @torch.no_grad()
     def decode(self, streams: Streams) -> Tensor:
         """Return images `(B, 3, H, W)` in [-1, 1]."""
-        return self.tokenizer.decode(streams[IMAGE]).clamp(-1, 1)
+        return torch.cat([self.tokenizer.decode(part).clamp(-1, 1) for part in streams[IMAGE].split(self.piece)])
 
     @torch.no_grad()
     def reconstruct(self, images: Tensor) -> Tensor:
         """Return images `(B, 3, H, W)` uint8 as they come out of the space, in [-1, 1]."""
-        code = self.tokenizer.encode(to_unit(images))
+        code = torch.cat([self.tokenizer.encode(to_unit(part)) for part in images.split(self.piece)])
         return self.decode({IMAGE: self.tokenizer.draw(code, derived_generator(images.device, "reconstruction"))})

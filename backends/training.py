@@ -71,7 +71,7 @@ def fit_statistics(assembly: Assembly, fabric: Fabric) -> None:
 
     def encoded(count: int) -> Iterator[Encoded]:
         share = range(fabric.global_rank, min(count, len(assembly.feed)), fabric.world_size)
-        return encoded_batches(assembly.feed, share, FIT_BATCH, fabric.device)
+        return encoded_batches(assembly.feed, share, min(FIT_BATCH, assembly.space.piece), fabric.device)
 
     projection = assembly.model.projection
     if projection is not None and not bool(projection.fitted):
@@ -207,16 +207,22 @@ class Trainer:
                 for name, value in self._backward(next(batches), generator).items():
                     values[name] = values.get(name, torch.zeros(())) + value / self.plan.accumulation
         values["gradient_norm"] = self._gradient_norm()
-        if not bool(values["gradient_norm"].isfinite()):
+        self._require_finite(values["gradient_norm"], step)
+        self._update_weights()
+        self.ema.update(self.assembly.model, step=step)  # type: ignore[operator]
+        self.step = step
+        return values
+
+    def _require_finite(self, norm: Tensor, step: int) -> None:
+        if not bool(norm.isfinite()):
             raise RunFailed(
                 f"step {step}: the gradient is not finite; the last checkpoint is kept. A lower train.lr or "
                 "fabric.precision=32-true may help"
             )
+
+    def _update_weights(self) -> None:
         self.wrapped_optimizer.step()
         self.wrapped_optimizer.zero_grad()
-        self.ema.update(self.assembly.model, step=step)  # type: ignore[operator]
-        self.step = step
-        return values
 
     def _backward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         device, process = self.fabric.device, self.assembly.model.process

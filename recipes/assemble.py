@@ -19,7 +19,7 @@ from ..backends.run_folder import RunFolder, claim_folder
 from ..backends.sampling import TrainedRun
 from ..backends.scoring import score_again
 from ..backends.session import Session
-from ..backends.space import Space
+from ..backends.space import Space, images_at_once
 from ..components.data.settings import DataSettings
 from ..components.data.source import Source
 from ..components.encoders.encoder import Encoder
@@ -43,11 +43,22 @@ def assemble(recipe: Recipe, *, begun_with: str | None = None) -> Assembly:
         UserError: the data, a model or a cache cannot be used.
     """
     settings = recipe.settings
-    source = build_source(settings.data)
+    assembly = assemble_around(recipe, build_source(settings.data))
+    feed, feed_name = choose_feed(recipe, assembly, begun_with)
+    return replace(assembly, feed=feed, feed_name=feed_name)
+
+
+def assemble_around(recipe: Recipe, source: Source) -> Assembly:
+    """Build every part of a recipe but the data, to be encoded on line.
+
+    Raises:
+        UserError: a model cannot be used.
+    """
+    settings = recipe.settings
     device_type = "cuda" if settings.fabric.accelerator != "cpu" and torch.cuda.is_available() else "cpu"
     width = settings.evaluate.extractor.width()
     parts = image_model(recipe, source.num_classes, build_encoder(settings))
-    assembly = Assembly(
+    return Assembly(
         **vars(parts),
         name=recipe.name,
         text=recipe.text,
@@ -62,8 +73,6 @@ def assemble(recipe: Recipe, *, begun_with: str | None = None) -> Assembly:
         train=settings.train,
         evaluate=settings.evaluate,
     )
-    feed, feed_name = choose_feed(recipe, assembly, begun_with)
-    return replace(assembly, feed=feed, feed_name=feed_name)
 
 
 def build_source(settings: DataSettings) -> Source:
@@ -117,7 +126,7 @@ def image_model(recipe: Recipe, num_classes: int, encoder: Encoder | None = None
     guidance: dict[str, Any] = {"null_label": num_classes}
     return ImageModel(
         recipe=recipe.resolved(),
-        space=SPACES[settings.backend](tokenizer, encoder),
+        space=SPACES[settings.backend](tokenizer, encoder, piece=images_at_once(settings.data.side)),
         model=model,
         guidance=build(settings.guidance, **guidance),
         unguided=build(NoGuidanceSettings(), **guidance),

@@ -26,7 +26,7 @@ def cache_folder(recipe: Recipe) -> CacheFolder:
     return CacheFolder(recipe.settings.cache.folder.expanduser() / recipe.name)
 
 
-def _forms(settings: RecipeSettings, projection: Projection | None) -> dict[str, FeatureForm | None]:
+def feature_forms(settings: RecipeSettings, projection: Projection | None) -> dict[str, FeatureForm | None]:
     """Return the forms in which this recipe's features can be stored; without features there is one, of none."""
     if projection is None or settings.projection is None:
         return {feature_form(settings): None}
@@ -82,7 +82,7 @@ def choose_feed(recipe: Recipe, assembly: Assembly, begun_with: str | None) -> t
         return online
     key = cache_key(settings, assembly)
     folder.require(key)
-    form = _forms(settings, assembly.model.projection)[feature_form(settings)]
+    form = feature_forms(settings, assembly.model.projection)[feature_form(settings)]
     if form is not None:
         form.state = folder.load_form()
     return CachedFeed(folder, assembly.source, assembly.space.tokenizer, form), str(folder.path)
@@ -103,7 +103,7 @@ def make_cache(recipe: Recipe, *, estimate: bool, replace: bool) -> None:
     assembly.space.to(fabric.device)
     assembly.model.to(fabric.device)
     console = RunConsole(quiet=not fabric.is_global_zero)
-    forms, chosen = _forms(settings, assembly.model.projection), feature_form(settings)
+    forms, chosen = feature_forms(settings, assembly.model.projection), feature_form(settings)
     every = costs(assembly.source, assembly.space, forms)
     for line in table(every, chosen, online_share(assembly.source, assembly.space, assembly.model)):
         console.say(line)

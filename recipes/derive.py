@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..backends.settings import StreamSettings
+from ..components.data.settings import ExpectedData
 from ..components.registry import available
 from ..components.samplers.settings import SamplerSettings
 from ..components.settings import Settings
@@ -13,6 +14,22 @@ from .schema import RecipeSettings
 
 Problem = tuple[tuple[str, ...], str]
 """Path of a key, and what is wrong with it."""
+
+
+def with_expected_data(recipe: RecipeSettings) -> tuple[RecipeSettings, list[str]]:
+    """Return a recipe whose data, if it is not here, is what the recipe expects, and what there is to say of it."""
+    data = recipe.data
+    problems = list(data.problems())
+    if not problems or data.expect_images is None or data.expect_classes is None:
+        return recipe, []
+    expected = ExpectedData(
+        image_side=data.side,
+        images=data.expect_images,
+        labels=data.expect_classes,
+        variants=2 if getattr(data, "flip", False) else 1,
+    )
+    notes = [f"data.{key}: {message} (the data is not here: counted as expected)" for key, message in problems]
+    return recipe.model_copy(update={"data": expected}), notes
 
 
 def outside_problems(recipe: RecipeSettings, *, data_needed: bool = True) -> Iterator[Problem]:

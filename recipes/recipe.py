@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,11 +70,14 @@ class Recipe:
         session.screen()
 
 
-def load(recipe: str | Path, overrides: Sequence[str] = (), *, data_needed: bool = True) -> Recipe:
+def load(
+    recipe: str | Path, overrides: Sequence[str] = (), *, data_needed: bool = True, data_expected: bool = False
+) -> Recipe:
     """Return a recipe by path or shipped name, with `key=value` overrides.
 
     Args:
         data_needed: whether it is a problem that the data is not there.
+        data_expected: let what the recipe expects of data that is not there stand for it; it cannot be run then.
 
     Raises:
         UserError: every problem of the recipe, one line each: `file:line: path: message`.
@@ -83,7 +86,7 @@ def load(recipe: str | Path, overrides: Sequence[str] = (), *, data_needed: bool
     sourced = read_layers(path, overrides)
     _run_plugins(sourced, path)
     text = path.read_text(encoding="utf-8") + "".join(f"# override: {override}\n" for override in overrides)
-    return check(recipe_name(path), text, sourced, data_needed=data_needed)
+    return check(recipe_name(path), text, sourced, data_needed=data_needed, data_expected=data_expected)
 
 
 def from_values(
@@ -93,7 +96,7 @@ def from_values(
     return check(name, "", override(Sourced(values, {(): name}), overrides), data_needed=data_needed)
 
 
-def check(name: str, text: str, sourced: Sourced, *, data_needed: bool = True) -> Recipe:
+def check(name: str, text: str, sourced: Sourced, *, data_needed: bool = True, data_expected: bool = False) -> Recipe:
     """Validate values, how the parts fit together and what they name outside; of the data only where it is needed.
 
     Raises:
@@ -103,6 +106,9 @@ def check(name: str, text: str, sourced: Sourced, *, data_needed: bool = True) -
         settings = RecipeSettings.model_validate(sourced.values)
     except ValidationError as error:
         raise UserError(*[_line(sourced, e["loc"], e["msg"]) for e in error.errors()]) from None
+    notes: list[str] = []
+    if data_expected:
+        settings, notes = derive.with_expected_data(settings)
     problems = list(derive.outside_problems(settings, data_needed=data_needed))
     if not problems:
         settings = derive.fitted(settings)
@@ -111,7 +117,7 @@ def check(name: str, text: str, sourced: Sourced, *, data_needed: bool = True) -
     problems = problems or list(derive.clashes(settings))
     if problems:
         raise UserError(*[_line(sourced, path, message) for path, message in problems])
-    return Recipe(name, text, settings, tuple(derive.warnings(settings)) if data_needed else ())
+    return Recipe(name, text, settings, (*notes, *derive.warnings(settings)) if data_needed else ())
 
 
 def _line(sourced: Sourced, path: KeyPath, message: str) -> str:
@@ -142,10 +148,3 @@ def _run_plugin(path: Path, place: str) -> None:
     except Exception as error:
         del sys.modules[name]
         raise UserError(f"{place}: plugins: {path}: {type(error).__name__}: {error}") from error
-
-
-def shapes_of(recipe: Recipe) -> Iterable[tuple[str, str]]:
-    """Yield what follows from a recipe, as rows of a table."""
-    for name, spec in derive.stream_specs(recipe.settings).items():
-        tokens = f"{spec.tokens} tokens of {spec.patch}x{spec.patch}x{spec.channels}"
-        yield name, f"{spec.channels}x{spec.grid}x{spec.grid}, {tokens}, predicts {spec.prediction}"

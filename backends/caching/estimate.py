@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from ...components.data.source import Source
+from ..metering import count_flops
 from ..model import JointModel
 from ..space import Space
 from .forms import FeatureForm
@@ -39,17 +39,23 @@ def costs(source: Source, space: Space, forms: Mapping[str, FeatureForm | None])
     return {name: Cost(rest + count, count) for name, count in features.items()}
 
 
+def encoding_flops(source: Source, space: Space) -> int:
+    """Return the operations of encoding one image."""
+    image = source.item(0, 0)[0][None].to(space.device)
+    return count_flops(lambda: space.encode(image))
+
+
+def denoising_flops(model: JointModel, device: torch.device) -> int:
+    """Return the operations of the denoiser's forward pass on one image."""
+    noise = {name: torch.zeros(1, *spec.shape, device=device) for name, spec in model.streams.items()}
+    times = dict.fromkeys(noise, torch.zeros(1, device=device))
+    labels = torch.zeros(1, dtype=torch.long, device=device)
+    return count_flops(lambda: model.denoiser(noise, times, labels))
+
+
 def online_share(source: Source, space: Space, model: JointModel) -> float:
     """Return the arithmetic of encoding an image, relative to a training step on it."""
-    device = space.device
-    with torch.no_grad():
-        with FlopCounterMode(display=False) as encoding:
-            space.encode(source.item(0, 0)[0][None].to(device))
-        noise = {name: torch.zeros(1, *spec.shape, device=device) for name, spec in model.streams.items()}
-        times = dict.fromkeys(noise, torch.zeros(1, device=device))
-        with FlopCounterMode(display=False) as denoising:
-            model.denoiser(noise, times, torch.zeros(1, dtype=torch.long, device=device))
-    return encoding.get_total_flops() / (FORWARDS_A_STEP * denoising.get_total_flops())
+    return encoding_flops(source, space) / (FORWARDS_A_STEP * denoising_flops(model, space.device))
 
 
 def table(every: Mapping[str, Cost], chosen: str, share: float) -> list[str]:

@@ -123,7 +123,7 @@ class CacheJob:
 
     def _grids(self, images: int, rank: int = 0, processes: int = 1) -> Iterator[Tensor]:
         feed, indices = ImageFeed(self.source, self.space), range(rank, min(images, len(self.source)), processes)
-        encoded = encoded_batches(feed, indices, BATCH, self.space.device)
+        encoded = encoded_batches(feed, indices, min(BATCH, self.space.piece), self.space.device)
         return (each.features for each in encoded if each.features is not None)
 
     def _shards(self) -> list[range]:

@@ -44,6 +44,24 @@ class DataSettings(Settings):
         return iter(())
 
 
+class ExpectedData(DataSettings):
+    """Stands for data that is not here: it is what the recipe says to expect, and cannot be built."""
+
+    image_side: int
+    images: int
+    labels: int
+    variants: int = 1
+
+    @property
+    def side(self) -> int:
+        """Side of the images, pixels."""
+        return self.image_side
+
+    def classes(self) -> int:
+        """Return the expected number of classes."""
+        return self.labels
+
+
 class EncodedImageSettings(DataSettings):
     """Base of the settings of sources whose images lie somewhere as encoded files."""
 

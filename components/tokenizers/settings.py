@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -50,6 +50,10 @@ class TokenizerSettings(Settings):
         """Return the side of the image stream for square images of `image_size` pixels."""
         return image_size // self.factor()
 
+    def untrained(self) -> TokenizerSettings:
+        """Return settings of the same architecture whose weights are not fetched; itself where nothing is."""
+        return self
+
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield `(key, message)` for everything outside the recipe that is not as it should be."""
         return iter(())
@@ -72,10 +76,21 @@ class LatentShape:
     factor: int
 
 
-KNOWN_SHAPES: Mapping[str, LatentShape] = {
-    f"stabilityai/sd-vae-ft-{kind}": LatentShape(channels=4, factor=8) for kind in ("ema", "mse")
+STABLE_DIFFUSION: Mapping[str, Any] = {
+    "in_channels": 3,
+    "out_channels": 3,
+    "down_block_types": ["DownEncoderBlock2D"] * 4,
+    "up_block_types": ["UpDecoderBlock2D"] * 4,
+    "block_out_channels": [128, 256, 512, 512],
+    "layers_per_block": 2,
+    "act_fn": "silu",
+    "latent_channels": 4,
+    "norm_num_groups": 32,
+    "sample_size": 256,
+    "scaling_factor": 0.18215,
 }
-"""The autoencoders of the papers: checking a recipe needs no download of their configuration."""
+KNOWN: Mapping[str, Mapping[str, Any]] = {f"stabilityai/sd-vae-ft-{kind}": STABLE_DIFFUSION for kind in ("ema", "mse")}
+"""Published configurations of the papers' autoencoders: checking a recipe needs no download of them."""
 
 
 @register("tokenizer", "vae", builds=".vae:VAETokenizer")
@@ -89,6 +104,7 @@ class VAESettings(TokenizerSettings):
         "config", description="shift and scale of the latents: the model's own numbers, or measured a channel"
     )
     measure_images: int = Field(1024, ge=16, description="images from which shift and scale are measured")
+    pretrained: bool = Field(True, description="the model's weights; off: random weights of the same architecture")
     sample: bool = Field(True, description="draw from the posterior; off: take its mean")
 
     @cached_property
@@ -100,20 +116,34 @@ class VAESettings(TokenizerSettings):
         return None
 
     @cached_property
+    def config(self) -> Mapping[str, Any]:
+        """The model's configuration.
+
+        Raises:
+            ValueError: there is no such model, or its configuration is none.
+        """
+        if self.model in KNOWN:
+            return KNOWN[self.model]
+        path = self.folder / CONFIG if self.folder else _download_config(self.model)
+        try:
+            config: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            _ = _shape_of(config)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{path} does not describe an AutoencoderKL ({error})") from None
+        return config
+
+    @property
     def shape(self) -> LatentShape:
         """What the model's configuration says of its latents.
 
         Raises:
             ValueError: there is no such model, or its configuration is none.
         """
-        if self.model in KNOWN_SHAPES:
-            return KNOWN_SHAPES[self.model]
-        path = self.folder / CONFIG if self.folder else _download_config(self.model)
-        try:
-            config = json.loads(path.read_text(encoding="utf-8"))
-            return LatentShape(config["latent_channels"], 2 ** (len(config["block_out_channels"]) - 1))
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path} does not describe an AutoencoderKL ({error})") from None
+        return _shape_of(self.config)
+
+    def untrained(self) -> TokenizerSettings:
+        """Return the same network with random weights."""
+        return self.model_copy(update={"pretrained": False})
 
     @property
     def measured_on(self) -> int:
@@ -134,6 +164,10 @@ class VAESettings(TokenizerSettings):
             _ = self.shape
         except ValueError as error:
             yield "model", str(error)
+
+
+def _shape_of(config: Mapping[str, Any]) -> LatentShape:
+    return LatentShape(config["latent_channels"], 2 ** (len(config["block_out_channels"]) - 1))
 
 
 def _download_config(model: str) -> Path:

@@ -109,6 +109,11 @@ def _load(settings: VAESettings) -> nn.Module:
     ensure_torchvision()
     from diffusers import AutoencoderKL  # noqa: PLC0415
 
+    if not settings.pretrained:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            random: nn.Module = AutoencoderKL.from_config(dict(settings.config))
+        return random
     try:
         # Only safetensors: a pickled weight file could run code.
         vae: nn.Module = AutoencoderKL.from_pretrained(

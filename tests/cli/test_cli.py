@@ -43,8 +43,6 @@ print("torch" in sys.modules, "numpy" in sys.modules)
         ("show", "coevolving"),
         ("show", "dinov2_base_reg"),
         ("show", "pixel_coredi"),
-        ("check", "pixel_coredi"),
-        ("check", "latent_coredi"),
         ("check", "pixel_coredi", "denoiser.depht=3"),
         ("check", "pixel_coredi", "encoder=dinov2_bas_reg"),
     ],
@@ -90,6 +88,37 @@ def test_mistakes_are_lines_with_exit_code_2_and_nothing_written(cli: Cli, tmp_p
     assert escape.returncode == 2 and "is not a folder name" in escape.stderr
     assert cli("sample", "runs/nothing").returncode == 2
     assert list(tmp_path.iterdir()) == []
+
+
+def test_check_says_what_a_recipe_takes(cli: Cli, tmp_path: Path) -> None:
+    arguments = ("check", "latent_coredi", "fabric.accelerator=cpu", "train.batch_size=8", "train.micro_batch=2")
+    shown = cli(*arguments)
+    assert shown.returncode == 0 and shown.stderr == "", shown.stderr
+    assert shown.stdout.splitlines()[-1] == "latent_coredi: no mistakes found"
+    for word in ("semantic", "M trained", "multiply-adds", "8 = 1 x 2 x 4", "activations", "checkpoint", "'full'"):
+        assert word in shown.stdout
+    found = json.loads(cli(*arguments, "--json").stdout)
+    memory = found["memory"]
+    parts = sum(value for name, value in memory.items() if name != "phases")
+    assert parts == memory["phases"]["training"] and found["peak"] >= found["baseline"] + parts
+    assert found["parameters"]["projection"] == 96 * 16 and found["plan"]["accumulation"] == 4
+    assert found["does_not_fit"] == [] and list(tmp_path.iterdir()) == []
+    huge = cli("check", "latent_sit", "denoiser.size=XL", "train.batch_size=100000", "fabric.accelerator=cpu")
+    assert huge.returncode == 0 and "does not fit: memory" in huge.stdout
+
+
+def test_check_counts_data_that_is_not_here_as_expected(cli: Cli) -> None:
+    absent = ("check", "latent_sit", "data=folder", "data.root=/nowhere", "data.image_size=256", "denoiser.size=B")
+    hub = ("tokenizer.model=stabilityai/sd-vae-ft-ema", "fabric.accelerator=cpu", "train.batch_size=2")
+    assert cli(*absent, *hub).returncode == 2
+    expected = cli(*absent, *hub, "data.expect_images=1000", "data.expect_classes=1000", "--json")
+    assert expected.returncode == 0, expected.stderr
+    (line,) = expected.stderr.splitlines()
+    assert line.startswith("warning: data.root") and "the data is not here: counted as expected" in line
+    found = json.loads(expected.stdout)
+    assert found["images"] == found["classes"] == 1000
+    assert found["parameters"]["tokenizer"] == 83_653_863
+    assert abs(found["arithmetic"]["forward_multiply_adds"] / 23.0e9 - 1) < 0.02
 
 
 def test_the_whole_journey(cli: Cli, tmp_path: Path) -> None:

@@ -1,0 +1,198 @@
+"""What a run takes of a machine: parameters, arithmetic, memory and disk, and what of it does not fit."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from .assembly import Assembly
+from .caching.estimate import FORWARDS_A_STEP, denoising_flops, encoding_flops
+from .faking import StillFabric
+from .hardware import (
+    available_memory,
+    device_name,
+    free_disk,
+    process_baseline,
+    resolve_precision,
+    wanted_accelerator,
+    world_size,
+)
+from .loader import BatchPlan, batch_plan
+from .metering import bytes_of
+from .rehearsal import Memory, Rehearsal
+from .settings import FabricSettings
+
+HEAP_SHARE = 0.05
+"""What the C library's heap holds beyond what is asked of it, on a CPU: our measurement, 3 to 9 % over several runs."""
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """Numbers of parameters: what learns (denoiser, projection) and what is frozen."""
+
+    denoiser: int
+    projection: int
+    encoder: int
+    tokenizer: int
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """Of one image: multiply-adds of the denoiser's forward pass (the papers' Gflops), else operations (two of each).
+
+    Attributes:
+        training_flops: forward and backward passes of the denoiser.
+        encoding_flops: the frozen networks; 0 where a cache takes their place.
+    """
+
+    forward_multiply_adds: int
+    training_flops: int
+    encoding_flops: int
+
+
+@dataclass(frozen=True)
+class CacheCost:
+    """A cache of the recipe: the form of its features, its bytes, its folder, and whether it is there."""
+
+    form: str
+    bytes: int
+    folder: Path
+    there: bool
+
+
+@dataclass(frozen=True)
+class Disk:
+    """Bytes on disk: a checkpoint, all that are kept, the cache in the recipe's form, and what is free for it."""
+
+    checkpoint: int
+    checkpoints_kept: int
+    cache_form: str
+    cache: int
+    cache_there: bool
+    cache_free: int
+    run_free: int
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """What a run takes. Memory is that of one device, `peak` the whole of it, with the process on a CPU.
+
+    Attributes:
+        buckets: gradients on their way to other devices.
+        allocator: what the heap holds at the peak beyond what is asked of it; 0 on a GPU.
+        phases: peak by phase, without the process and the allocator's share.
+        baseline: the process before it builds anything; 0 on a GPU, whose context is not counted.
+        peak_phase: the phase in which the peak is reached.
+        available: memory of the device, or of the machine that is not in use.
+    """
+
+    parameters: Parameters
+    arithmetic: Arithmetic
+    device: str
+    precision: str
+    plan: BatchPlan
+    memory: Memory
+    buckets: int
+    allocator: int
+    phases: dict[str, int]
+    baseline: int
+    peak: int
+    peak_phase: str
+    available: int
+    disk: Disk
+    images: int
+    classes: int
+    steps: int
+    epochs: float
+
+    def values(self) -> dict[str, Any]:
+        """Return everything as plain values."""
+        return {**asdict(self), "plan": {**asdict(self.plan), "accumulation": self.plan.accumulation}}
+
+
+class Predictor:
+    """Predicts what a run of an assembly of fake networks takes on this machine.
+
+    Args:
+        stored: whether training reads what the frozen networks say from a cache.
+    """
+
+    def __init__(self, assembly: Assembly, mode: FakeTensorMode, *, stored: bool) -> None:
+        self.assembly, self.mode, self.stored = assembly, mode, stored
+        self.accelerator = fake_device(assembly.fabric).type
+        self.baseline = process_baseline() if self.accelerator == "cpu" else 0
+        self.precision = resolve_precision(assembly.fabric, self.accelerator)
+        self.plan = batch_plan(assembly.train.batch_size, assembly.train.micro_batch, world_size(assembly.fabric))
+
+    def footprint(self, cache: CacheCost, runs: Path) -> Footprint:
+        """Return the whole prediction, for runs in a folder."""
+        assembly, plan, train = self.assembly, self.plan, self.assembly.train
+        fabric = StillFabric(accelerator=self.accelerator, devices=1, precision=self.precision)
+        arithmetic = self._arithmetic()
+        rehearsal = Rehearsal(assembly, fabric, plan.micro_batch, plan.accumulation, self.precision)
+        memory = rehearsal.memory(self.mode, stored=self.stored)
+        buckets = memory.gradients if plan.devices > 1 else 0
+        phases = {name: count + (buckets if name == "training" else 0) for name, count in memory.phases.items()}
+        phase = max(phases, key=lambda name: phases[name])
+        allocator = int(HEAP_SHARE * phases[phase]) if self.accelerator == "cpu" else 0
+        return Footprint(
+            parameters=self._parameters(),
+            arithmetic=arithmetic,
+            device=device_name(fabric.device),
+            precision=self.precision,
+            plan=plan,
+            memory=memory,
+            buckets=buckets,
+            phases=phases,
+            baseline=self.baseline,
+            allocator=allocator,
+            peak=self.baseline + phases[phase] + allocator,
+            peak_phase=phase,
+            available=available_memory(fabric.device),
+            disk=self._disk(memory, cache, runs),
+            images=len(assembly.source),
+            classes=assembly.num_classes,
+            steps=train.steps,
+            epochs=train.steps * train.batch_size / len(assembly.source),
+        )
+
+    def _parameters(self) -> Parameters:
+        model, space = self.assembly.model, self.assembly.space
+        return Parameters(*map(_count, (model.denoiser, model.projection, space.encoder, space.tokenizer)))
+
+    def _arithmetic(self) -> Arithmetic:
+        with self.mode:
+            forward = denoising_flops(self.assembly.model, self.assembly.space.device)
+            encoding = 0 if self.stored else encoding_flops(self.assembly.source, self.assembly.space)
+        return Arithmetic(forward // 2, FORWARDS_A_STEP * forward, encoding)
+
+    def _disk(self, memory: Memory, cache: CacheCost, runs: Path) -> Disk:
+        state = list(self.assembly.model.state_dict().values())
+        checkpoint = 2 * bytes_of(state) + memory.optimizer
+        train = self.assembly.train
+        saves = -(-train.steps // train.checkpoint_every) if train.checkpoint_every else 1
+        return Disk(
+            checkpoint=checkpoint,
+            # A new one is written before the oldest goes.
+            checkpoints_kept=checkpoint * min(saves, train.keep + 1),
+            cache_form=cache.form,
+            cache=cache.bytes,
+            cache_there=cache.there,
+            cache_free=free_disk(cache.folder),
+            run_free=free_disk(runs),
+        )
+
+
+def fake_device(settings: FabricSettings) -> torch.device:
+    """Return the kind of device that a run is counted on: where there is no GPU, what it would take on a CPU."""
+    wanted = wanted_accelerator(settings)
+    return torch.device("cpu" if wanted == "cuda" and not torch.cuda.is_available() else wanted)
+
+
+def _count(module: Any) -> int:
+    return sum(p.numel() for p in module.parameters()) if isinstance(module, nn.Module) else 0

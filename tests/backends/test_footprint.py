@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from latsem.backends.faking import fake_mode, parameters_faked
+from latsem.backends.metering import MemoryMeter, bytes_of, count_flops, tensors_of
+from latsem.components.registry import create
+from latsem.components.streams import StreamSpec
+from latsem.recipes import load
+from latsem.recipes.checking import footprint
+
+HEAVY = (
+    "denoiser.width=512",
+    "denoiser.depth=8",
+    "denoiser.heads=8",
+    "data.size=64",
+    "sampler=euler",
+    "sampler.steps=1",
+    "train.steps=3",
+    "train.batch_size=8",
+    "evaluate.samples=0",
+)
+"""Weights dominate: about 1.3 GB at the peak."""
+
+IMAGE = StreamSpec(
+    name="image",
+    channels=4,
+    grid=32,
+    patch=2,
+    prediction="v",
+    weight=1.0,
+    scale=1.0,
+    lead=0.0,
+    own_time=False,
+    stop_gradient=True,
+    learned_variance=False,
+)
+
+
+@pytest.mark.parametrize(("size", "published"), [("B", 23.0), ("L", 80.7), ("XL", 118.6)])
+def test_arithmetic_is_the_published_one(size: str, published: float) -> None:
+    """Gflops of SiT and DiT at 256 x 256 (arXiv 2212.09748, table 4; 2401.08740), which are multiply-adds."""
+    mode = fake_mode()
+    with parameters_faked(mode, torch.device("cpu")):
+        denoiser = create("denoiser", "sit", size=size, patch=2, streams={"image": IMAGE}, num_classes=1000)
+    with mode:
+        noisy, times = {"image": torch.zeros(1, *IMAGE.shape)}, {"image": torch.zeros(1)}
+        counted = count_flops(lambda: denoiser(noisy, times, torch.zeros(1, dtype=torch.long)))
+    assert counted / 2e9 == pytest.approx(published, rel=0.02)
+
+
+def test_the_meter_counts_what_is_held_each_storage_once() -> None:
+    meter = MemoryMeter()
+    network = torch.nn.Sequential(*[torch.nn.Linear(64, 64) for _ in range(4)])
+    meter.add(tensors_of(network))
+    held = bytes_of(tensors_of(network))
+    assert meter.live == held == 4 * 4 * (64 * 64 + 64)
+    with meter:
+        activations = network(torch.zeros(8, 64))
+        assert meter.live == held + 5 * 4 * 8 * 64, "the input and what every layer made"
+        activations.sum().backward()
+        del activations
+        assert meter.live == 2 * held, "gradients stay, activations do not"
+        meter.peak = meter.live
+        view = torch.zeros(10, 10).T
+        assert meter.peak - 2 * held == 400 and view.shape == (10, 10)
+        del view
+    assert meter.live == 2 * held
+
+
+def test_the_predicted_peak_is_that_of_a_real_run(tmp_path: Path) -> None:
+    """A real process, its own peak as the system counts it."""
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "latsem.cli"]
+    check = [*command, "check", "pixel_jit", *HEAVY, "--json"]
+    told = subprocess.run(check, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    predicted = json.loads(told.stdout)["peak"]
+    child = subprocess.Popen([*command, "run", "pixel_jit", *HEAVY], cwd=tmp_path, env=environment, stdout=-3)
+    _, status, usage = os.wait4(child.pid, 0)
+    child.returncode = os.waitstatus_to_exitcode(status)
+    assert child.returncode == 0
+    measured = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    assert measured > 1e9
+    assert predicted == pytest.approx(measured, rel=0.10)
+
+
+@pytest.mark.cuda
+def test_the_predicted_peak_is_that_of_the_allocator(tmp_path: Path) -> None:
+    recipe = load("pixel_jit", [*HEAVY, "fabric.devices=1", "fabric.accelerator=cuda"])
+    predicted = footprint(recipe).peak
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    recipe.run(root=tmp_path, quiet=True)
+    assert predicted == pytest.approx(torch.cuda.max_memory_allocated() - before, rel=0.10)
