@@ -219,7 +219,7 @@ class Rehearsal:
         with self.meter.phase(self.phases, "drawing"):
             self._generate(model, GRID_IMAGES, guided=True)
             if space.encoder is not None:
-                space.encode(self._images(SEMANTIC_IMAGES))
+                space.encode(self._images(min(SEMANTIC_IMAGES, len(self.assembly.source))))
 
     def _score(self, model: JointModel) -> None:
         evaluate, extractor = self.assembly.evaluate, self.assembly.extractor
