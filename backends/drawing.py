@@ -14,7 +14,6 @@ from .pictures import evolution_picture, grid_picture, save_picture, semantic_pi
 from .randomness import derived_generator
 from .run_folder import RunFolder
 
-GRID_IMAGES = 64
 SEMANTIC_IMAGES = 10
 
 
@@ -29,7 +28,9 @@ class RunDrawing:
     def draw(self, generator: ImageGenerator, model: JointModel, step: int) -> None:
         """Write the pictures of one step."""
         name = f"step-{step:08d}.png"
-        save_picture(grid_picture(generator.images(range(GRID_IMAGES), 0)), self.folder.samples / name)
+        count = self.assembly.train.picture_images
+        if count:
+            save_picture(grid_picture(generator.images(range(count), 0)), self.folder.samples / name)
         if SEMANTIC not in self.assembly.streams:
             return
         count = min(SEMANTIC_IMAGES, len(self.assembly.source))

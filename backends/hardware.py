@@ -37,13 +37,6 @@ _REPORTED = (
 )
 
 
-LARGE_BLOCK = 4 * 2**20
-"""Bytes from which a block of memory is the system's, not the heap's: pages of smaller ones are worth keeping."""
-
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-"""Names of mallopt's options in malloc.h."""
-
-
 def native_bf16(device_type: str) -> bool:
     """Return whether the hardware itself computes in bfloat16."""
     if device_type == "cuda":
@@ -108,7 +101,7 @@ def _memory_limits() -> Iterator[str]:
     machine, group = Path("/proc/meminfo"), Path("/sys/fs/cgroup/memory.max")
     if machine.exists():
         kilobytes = next(line for line in machine.read_text().splitlines() if line.startswith("MemAvailable"))
-        yield f"{kilobytes.split()[1]}000"
+        yield str(1024 * int(kilobytes.split()[1]))
     if group.exists():
         yield group.read_text().strip()
 
@@ -118,18 +111,6 @@ def release_freed_memory() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
     if trim is not None:
         trim(0)
-
-
-def map_large_blocks() -> None:
-    """Have the C library give every large block back as soon as it is freed.
-
-    By default it keeps blocks of up to 32 MB, among which are the gradients of large networks, in a heap that cannot
-    shrink below its last block in use: hundreds of megabytes more than the program holds, by chance.
-    """
-    adjust = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if adjust is not None:
-        adjust(_M_MMAP_THRESHOLD, LARGE_BLOCK)
-        adjust(_M_TRIM_THRESHOLD, 16 * LARGE_BLOCK)
 
 
 def free_disk(folder: Path) -> int:

@@ -15,11 +15,14 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 aten = torch.ops.aten
 
+_REARRANGED = (aten.convolution.default, aten.convolution_backward.default)
+
 
 class MemoryMeter(TorchDispatchMode):
     """Keeps the bytes of all live storages that operations made, or that it was told of, and their highest sum.
 
-    It counts what the program holds, not what an operation takes inside itself.
+    It counts what the program holds, and of what operations take inside themselves the one thing that is as large: a
+    CPU's convolutions copy what they read, or what they write, to another layout.
     """
 
     def __init__(self) -> None:
@@ -34,7 +37,11 @@ class MemoryMeter(TorchDispatchMode):
         """Run an operation and count what it made."""
         del types
         made = func(*args, **(kwargs or {}))
-        self.add(leaf for leaf in tree_leaves(made) if isinstance(leaf, Tensor))
+        results = [leaf for leaf in tree_leaves(made) if isinstance(leaf, Tensor)]
+        self.add(results)
+        if func in _REARRANGED and results[0].device.type == "cpu":
+            largest = max(leaf.nbytes for leaf in (*results, *tree_leaves(args)) if isinstance(leaf, Tensor))
+            self.peak = max(self.peak, self.live + largest)
         return made
 
     def add(self, tensors: Iterable[Tensor]) -> None:

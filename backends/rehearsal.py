@@ -20,7 +20,8 @@ from ..components.predictor import ConditionalPredictor, Instants, Predictor
 from ..components.streams import IMAGE, Streams
 from .assembly import Assembly
 from .console import RunConsole
-from .drawing import GRID_IMAGES, SEMANTIC_IMAGES
+from .drawing import SEMANTIC_IMAGES
+from .evaluation import extracted
 from .faking import settle, without_fakes
 from .generation import ImageGenerator
 from .loader import IMAGES, LABEL, Batch, BatchPlan, Key
@@ -217,7 +218,8 @@ class Rehearsal:
     def _draw(self, model: JointModel) -> None:
         space = self.assembly.space
         with self.meter.phase(self.phases, "drawing"):
-            self._generate(model, GRID_IMAGES, guided=True)
+            if self.assembly.train.picture_images:
+                self._generate(model, self.assembly.train.picture_images, guided=True)
             if space.encoder is not None:
                 space.encode(self._images(min(SEMANTIC_IMAGES, len(self.assembly.source))))
 
@@ -225,4 +227,4 @@ class Rehearsal:
         evaluate, extractor = self.assembly.evaluate, self.assembly.extractor
         with self.meter.phase(self.phases, "scoring"):
             images = self._generate(model, min(evaluate.batch_size, evaluate.samples), guided=evaluate.guided)
-            extractor(to_unit(to_pixels(images)).to(self.fabric.device))
+            extracted(extractor, to_pixels(images), self.fabric.device)

@@ -21,7 +21,7 @@ from .console import RunConsole, relative
 from .drawing import RunDrawing
 from .errors import Interrupted, UserError
 from .generation import ImageGenerator
-from .hardware import device_name, environment, make_fabric, map_large_blocks, release_freed_memory, resolve_precision
+from .hardware import device_name, environment, make_fabric, release_freed_memory, resolve_precision
 from .loader import ImageFeed, batch_plan, fixed_batches
 from .model import JointModel
 from .run_folder import RunFolder, write_atomically, write_json
@@ -57,8 +57,6 @@ class Session:
         self.assembly = assembly
         self.fabric: Fabric = make_fabric(assembly.fabric)
         self.fabric.launch()
-        if self.fabric.device.type == "cpu":
-            map_large_blocks()
         # A new folder is named by the time, which processes may read differently.
         self.folder = RunFolder(Path(self.fabric.broadcast(str(folder.path))))
         self.precision = resolve_precision(assembly.fabric, self.fabric.device.type)
@@ -78,6 +76,7 @@ class Session:
         """
         self.fit()
         self.screen()
+        release_freed_memory()
         if self.folder.done.exists():
             self.console.say(f"this run is done already: {relative(self.folder.path)} (train another with --name)")
             return self._result()
@@ -174,10 +173,11 @@ class Session:
     def _after_step(self, trainer: Trainer, step: int) -> dict[str, float]:
         train, evaluate = self.assembly.train, self.assembly.evaluate
         last = step == train.steps
-        release_freed_memory()
         if self.fabric.is_global_zero and (last or due(step, train.picture_every)):
+            release_freed_memory()
             self.drawing.draw(self.generator(trainer.average), trainer.average, step)
         if evaluate.samples and (last or due(step, evaluate.every)):
+            release_freed_memory()
             return {f"score/{name}": value for name, value in self._score(trainer.average, step).items()}
         return {}
 
@@ -202,7 +202,8 @@ class Session:
         for name, value in scores.items():
             self.console.say(f"{name} {value:.3f} ({self.assembly.evaluate.samples:,} images, {how})")
         folder = relative(self.folder.path)
-        self.console.say(f"samples    {folder}/samples/step-{self.assembly.train.steps:08d}.png")
+        if self.assembly.train.picture_images:
+            self.console.say(f"samples    {folder}/samples/step-{self.assembly.train.steps:08d}.png")
         if SEMANTIC in self.assembly.streams:
             self.console.say(f"semantics  {folder}/semantics/evolution.png")
         self.console.say(f"next       latsem sample {folder} -n 16 --seed 1")

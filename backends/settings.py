@@ -59,6 +59,7 @@ class TrainSettings(Settings):
     seed: int = Field(0, ge=0, le=MAX_SEED, description="decides weights, data order, times and noise")
     log_every: int = Field(50, ge=1, description="steps between lines of metrics.jsonl")
     picture_every: int = Field(500, ge=0, description="steps between pictures; 0: only at the end")
+    picture_images: int = Field(64, ge=0, description="generated images in a picture; 0: none")
     checkpoint_every: int = Field(1000, ge=0, description="steps between checkpoints; 0: only at the end")
     keep: int = Field(2, ge=1, description="how many of the newest checkpoints stay")
     workers: int | Auto = Field("auto", description="processes that read images; auto: none on a CPU, 4 else")

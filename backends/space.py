@@ -14,13 +14,9 @@ from ..components.streams import IMAGE, Streams
 from ..components.tokenizers.tokenizer import Tokenizer
 from .randomness import derived_generator
 
-PIXELS_AT_ONCE = 2**19
-"""An autoencoder takes kilobytes a pixel: it decodes, and reconstructs, so many at a time (8 images of 256 x 256)."""
-
-
-def images_at_once(side: int) -> int:
-    """Return how many square images of a side the frozen networks take at a time, outside training steps."""
-    return max(1, PIXELS_AT_ONCE // side**2)
+PIXELS_AT_ONCE = {"cpu": 2**15, "cuda": 2**21}
+"""An autoencoder takes kilobytes a pixel: so many are decoded, or reconstructed, at a time. A CPU gains nothing by more
+than its caches hold (1 image of 256 x 256, 32 of 32 x 32); a GPU has to be kept busy (32 of 256 x 256)."""
 
 
 @dataclass(frozen=True)
@@ -52,20 +48,25 @@ class Space(nn.Module):
 
     Attributes:
         lossy: whether images lose something on the way into the space and back.
-        piece: images that its networks take at a time, outside training steps.
     """
 
     lossy: ClassVar[bool] = False
 
-    def __init__(self, tokenizer: Tokenizer, encoder: Encoder | None, *, piece: int = images_at_once(32)) -> None:
+    def __init__(self, tokenizer: Tokenizer, encoder: Encoder | None, image_size: int) -> None:
         super().__init__()
-        self.tokenizer, self.encoder, self.piece = tokenizer, encoder, piece
+        self.tokenizer, self.encoder, self.image_size = tokenizer, encoder, image_size
 
     @property
     def device(self) -> torch.device:
         """Where its networks are."""
         parameter = next(self.parameters(), None)
         return torch.device("cpu") if parameter is None else parameter.device
+
+    @property
+    def piece(self) -> int:
+        """How many images its networks take at a time, outside training steps."""
+        pixels = PIXELS_AT_ONCE.get(self.device.type, PIXELS_AT_ONCE["cpu"])
+        return max(1, pixels // self.image_size**2)
 
     def accelerate(self) -> None:
         """Prepare for encoding many batches."""

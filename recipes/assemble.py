@@ -19,7 +19,7 @@ from ..backends.run_folder import RunFolder, claim_folder
 from ..backends.sampling import TrainedRun
 from ..backends.scoring import score_again
 from ..backends.session import Session
-from ..backends.space import Space, images_at_once
+from ..backends.space import Space
 from ..components.data.settings import DataSettings
 from ..components.data.source import Source
 from ..components.encoders.encoder import Encoder
@@ -126,7 +126,7 @@ def image_model(recipe: Recipe, num_classes: int, encoder: Encoder | None = None
     guidance: dict[str, Any] = {"null_label": num_classes}
     return ImageModel(
         recipe=recipe.resolved(),
-        space=SPACES[settings.backend](tokenizer, encoder, piece=images_at_once(settings.data.side)),
+        space=SPACES[settings.backend](tokenizer, encoder, settings.data.side),
         model=model,
         guidance=build(settings.guidance, **guidance),
         unguided=build(NoGuidanceSettings(), **guidance),

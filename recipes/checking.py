@@ -68,7 +68,8 @@ def footprint(recipe: Recipe) -> Footprint:
     folder, form = cache_folder(recipe), feature_form(settings)
     there = folder.key() is not None
     use = settings.cache.use
-    predictor = Predictor(assembly, mode, stored=use == "required" or (use == "auto" and there))
+    stored = use == "required" or (use == "auto" and there)
+    predictor = Predictor(assembly, mode, stored=stored, held=settings.data.held(len(source)))
     with mode:
         every = costs(source, assembly.space, feature_forms(settings, assembly.model.projection))
     return predictor.footprint(CacheCost(form, every[form].bytes, folder.path, there), RUNS)

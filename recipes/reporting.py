@@ -54,10 +54,12 @@ def _memory_rows(found: Footprint) -> Iterator[Row]:
         "frozen": memory.frozen,
         "activations": memory.activations,
         "process": found.baseline,
+        "data": found.data,
         "allocator": found.allocator,
     }
     yield "memory", ", ".join(f"{name} {size(count)}" for name, count in parts.items() if count)
-    yield "phases", ", ".join(f"{name} {size(found.baseline + count)}" for name, count in found.phases.items())
+    process = found.baseline + found.data
+    yield "phases", ", ".join(f"{name} {size(process + count)}" for name, count in found.phases.items())
     yield "peak", f"{size(found.peak)} a device, while {found.peak_phase}; {size(found.available)} are there"
 
 

@@ -17,6 +17,9 @@ from .patterns import expand_all, is_address, local_files
 
 ShapeSize = 32
 
+NAME_BYTES = 120
+"""A path of some sixty letters as Python keeps it."""
+
 INSTALL_DATASETS = "needs the package 'datasets': pip install \"latsem[huggingface]\""
 
 
@@ -38,6 +41,10 @@ class DataSettings(Settings):
     def classes(self) -> int | None:
         """Return the number of classes, 0 for unlabelled images, None if only reading the data can tell."""
         raise NotImplementedError
+
+    def held(self, images: int) -> int:
+        """Return the bytes that a process keeps of so many images: their names, if nothing else."""
+        return NAME_BYTES * images
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield `(key, message)` for everything outside the recipe that is not as it should be."""
@@ -97,6 +104,10 @@ class ShapesSettings(DataSettings):
     def classes(self) -> int:
         """Five objects, 0 when unlabelled."""
         return 5 if self.labels == "auto" else 0
+
+    def held(self, images: int) -> int:
+        """Return the bytes of the rendered scenes, each of which is kept."""
+        return images * 3 * ShapeSize**2
 
 
 @register("data", "folder", builds=".folder:ImageFolder")

@@ -87,7 +87,7 @@ def test_batches_of_blocks_go_on_in_the_middle_of_an_epoch() -> None:
 
 def test_data_can_start_at_any_step_and_be_read_by_workers() -> None:
     plan = BatchPlan(8, 1, 4)
-    source = ImageFeed(create("data", "shapes", size=30), PixelSpace(create("tokenizer", "pixel"), None))
+    source = ImageFeed(create("data", "shapes", size=30), PixelSpace(create("tokenizer", "pixel"), None, 32))
     whole = list(training_batches(source, plan, seed=1, rank=0, steps=range(6), workers=0, pin=False))
     rest = list(training_batches(source, plan, seed=1, rank=0, steps=range(3, 6), workers=2, pin=False))
     assert len(whole) == 12

@@ -207,7 +207,7 @@ def test_an_open_source_can_be_sent_to_another_process_and_read_by_forked_ones(s
     image = source.item(3, 0)[0]
     sent = pickle.loads(pickle.dumps(source))  # noqa: S301
     assert torch.equal(sent.item(3, 0)[0], image)
-    feed, plan = ImageFeed(source, PixelSpace(create("tokenizer", "pixel"), None)), BatchPlan(10, 1, 5)
+    feed, plan = ImageFeed(source, PixelSpace(create("tokenizer", "pixel"), None, 32)), BatchPlan(10, 1, 5)
     alone, shared = (
         list(training_batches(feed, plan, seed=0, rank=0, steps=range(5, 12), workers=workers, pin=False))
         for workers in (0, 2)

@@ -126,7 +126,7 @@ def test_only_safetensors_are_loaded(tmp_path: Path) -> None:
 
 
 def test_reconstructions_of_shipped_latents_are_good_and_the_ratio_is_its_formula() -> None:
-    space = LatentSpace(create("tokenizer", "vae"), None)
+    space = LatentSpace(create("tokenizer", "vae"), None, 32)
     pixels = to_pixels(scenes(100, seed=11))
     assert mean_psnr(space.reconstruct(pixels), to_unit(pixels)) > 28
     grey = torch.zeros(2, 3, 4, 4)
