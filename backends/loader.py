@@ -90,6 +90,14 @@ class Feed(Protocol):
         """Return what the frozen networks make of a batch that is on the device."""
         ...
 
+    def code(self, batch: Batch) -> Tensor:
+        """Return what the tokenizer alone makes of it."""
+        ...
+
+    def features(self, batch: Batch) -> Tensor | None:
+        """Return what the encoder alone makes of it: feature grids, if there is an encoder and they are stored."""
+        ...
+
 
 class ImageFeed(Dataset[Batch]):
     """Images, encoded at every step."""
@@ -107,6 +115,14 @@ class ImageFeed(Dataset[Batch]):
     def encode(self, batch: Batch) -> Encoded:
         """Run the frozen networks."""
         return self.space.encode(batch[IMAGES])
+
+    def code(self, batch: Batch) -> Tensor:
+        """Run the tokenizer."""
+        return self.space.code(batch[IMAGES])
+
+    def features(self, batch: Batch) -> Tensor | None:
+        """Run the encoder."""
+        return self.space.features(batch[IMAGES])
 
 
 class MicroBatches(Sampler[list[Key]]):
@@ -156,11 +172,11 @@ def pieces(indices: range, size: int) -> Iterator[range]:
     return (indices[start : start + size] for start in range(0, len(indices), size))
 
 
-def encoded_batches(feed: Feed, indices: range, batch_size: int, device: torch.device) -> Iterator[Encoded]:
-    """Yield what the frozen networks make of images at fixed indices, without augmentation."""
+def batches_at(feed: Feed, indices: range, batch_size: int, device: torch.device) -> Iterator[Batch]:
+    """Yield what a feed reads of images at fixed indices, without augmentation, on a device."""
     for piece in pieces(indices, batch_size):
         batch = default_collate([feed[index, 0] for index in piece])
-        yield feed.encode({name: values.to(device) for name, values in batch.items()})
+        yield {name: values.to(device) for name, values in batch.items()}
 
 
 def fixed_batches(source: Source, indices: range, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:

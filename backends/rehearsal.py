@@ -28,7 +28,7 @@ from .loader import IMAGES, LABEL, Batch, BatchPlan, Key
 from .metering import MemoryMeter, bytes_of, tensors_of
 from .model import JointModel
 from .run_folder import RunFolder
-from .session import RECONSTRUCTED
+from .session import reconstructed_images
 from .space import Encoded
 from .training import FIT_BATCH, Trainer, fit_statistics
 
@@ -86,6 +86,12 @@ class _StoredFeed:
 
     def encode(self, batch: Batch) -> Encoded:
         return Encoded(**{name: values for name, values in batch.items() if name != LABEL})
+
+    def code(self, batch: Batch) -> Tensor:
+        return batch["code"]
+
+    def features(self, batch: Batch) -> Tensor | None:
+        return batch.get("features")
 
 
 class _EnoughSeen(Exception):  # noqa: N818
@@ -170,7 +176,7 @@ class Rehearsal:
             fit_statistics(short, self.fabric)
         if assembly.space.lossy:
             with self.meter.phase(self.phases, "reconstructing"):
-                images = self._images(min(RECONSTRUCTED, len(assembly.source)))
+                images = self._images(reconstructed_images(assembly, self.fabric.device))
                 to_unit(images) - assembly.space.reconstruct(images)
 
     def _trainer(self, *, stored: bool) -> _RehearsedTrainer:

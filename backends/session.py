@@ -29,7 +29,15 @@ from .scoring import Scoring
 from .screen import screen_rows
 from .training import Trainer, due, fit_statistics
 
-RECONSTRUCTED = 256
+RECONSTRUCTED = {"cpu": 2**17, "cuda": 2**24}
+"""Pixels that are reconstructed to say what the space loses: 128 images of 32 x 32; of 256 x 256 two on a CPU, which
+takes seconds for each, and 256 on a GPU."""
+
+
+def reconstructed_images(assembly: Assembly, device: torch.device) -> int:
+    """Return how many of the first images show what the space loses."""
+    pixels = RECONSTRUCTED.get(device.type, RECONSTRUCTED["cpu"])
+    return min(256, max(1, pixels // assembly.source.image_size**2), len(assembly.source))
 
 
 @dataclass(frozen=True)
@@ -146,7 +154,7 @@ class Session:
         """What the space itself loses of the first images, as rows of the screen; measured once."""
         if not self.assembly.space.lossy:
             return {}
-        count = min(RECONSTRUCTED, len(self.assembly.source))
+        count = reconstructed_images(self.assembly, self.fabric.device)
         images, _ = next(fixed_batches(self.assembly.source, range(count), count))
         images = images.to(self.fabric.device)
         ratio = mean_psnr(self.assembly.space.reconstruct(images), to_unit(images))

@@ -73,12 +73,19 @@ class Space(nn.Module):
         if isinstance(self.encoder, Accelerable):
             self.encoder.accelerate()
 
-    @torch.no_grad()
     def encode(self, images: Tensor) -> Encoded:
         """Encode images `(B, 3, H, W)` uint8."""
-        unit = to_unit(images)
-        features = None if self.encoder is None else self.encoder(unit).grid
-        return Encoded(code=self.tokenizer.encode(unit), features=features)
+        return Encoded(code=self.code(images), features=self.features(images))
+
+    @torch.no_grad()
+    def code(self, images: Tensor) -> Tensor:
+        """Return what the tokenizer makes of images `(B, 3, H, W)` uint8."""
+        return self.tokenizer.encode(to_unit(images))
+
+    @torch.no_grad()
+    def features(self, images: Tensor) -> Tensor | None:
+        """Return feature grids `(B, D, h, w)` of images `(B, 3, H, W)` uint8, if there is an encoder."""
+        return None if self.encoder is None else self.encoder(to_unit(images)).grid
 
     @torch.no_grad()
     def observe(self, encoded: Encoded, generator: torch.Generator) -> Observation:
@@ -94,5 +101,5 @@ class Space(nn.Module):
     @torch.no_grad()
     def reconstruct(self, images: Tensor) -> Tensor:
         """Return images `(B, 3, H, W)` uint8 as they come out of the space, in [-1, 1]."""
-        code = torch.cat([self.tokenizer.encode(to_unit(part)) for part in images.split(self.piece)])
+        code = torch.cat([self.code(part) for part in images.split(self.piece)])
         return self.decode({IMAGE: self.tokenizer.draw(code, derived_generator(images.device, "reconstruction"))})

@@ -18,13 +18,12 @@ from .checkpoint import TrainingState, checkpoints, load_checkpoint, save_checkp
 from .console import RunConsole, TrainingProgress
 from .errors import RunFailed
 from .interrupt import StopRequest
-from .loader import LABEL, Batch, BatchPlan, encoded_batches, training_batches
+from .loader import LABEL, Batch, BatchPlan, batches_at, training_batches
 from .log import MetricLog
 from .model import JointModel, TrainingBatch
 from .processes import FabricMerge
 from .randomness import derived_generator
 from .run_folder import RunFolder
-from .space import Encoded
 
 Hook = Callable[[int], dict[str, float]]
 """Called after a step; what it returns is logged."""
@@ -67,17 +66,17 @@ def fit_statistics(assembly: Assembly, fabric: Fabric) -> None:
 
     Every process takes its share of the images; the sums of all are put together.
     """
-    merge = FabricMerge(fabric)
+    merge, feed = FabricMerge(fabric), assembly.feed
 
-    def encoded(count: int) -> Iterator[Encoded]:
-        share = range(fabric.global_rank, min(count, len(assembly.feed)), fabric.world_size)
-        return encoded_batches(assembly.feed, share, min(FIT_BATCH, assembly.space.piece), fabric.device)
+    def share(count: int) -> Iterator[Batch]:
+        indices = range(fabric.global_rank, min(count, len(feed)), fabric.world_size)
+        return batches_at(feed, indices, min(FIT_BATCH, assembly.space.piece), fabric.device)
 
     projection = assembly.model.projection
     if projection is not None and not bool(projection.fitted):
-        features = (each.features for each in encoded(assembly.fit_images) if each.features is not None)
-        projection.fit(features, merge)
-    assembly.space.tokenizer.fit((each.code for each in encoded(assembly.measure_images)), merge)
+        found = (feed.features(batch) for batch in share(assembly.fit_images))
+        projection.fit((grid for grid in found if grid is not None), merge)
+    assembly.space.tokenizer.fit((feed.code(batch) for batch in share(assembly.measure_images)), merge)
 
 
 @dataclass

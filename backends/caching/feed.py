@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from ...components.data.source import Source
@@ -42,10 +43,16 @@ class CachedFeed(Dataset[Batch]):
 
     def encode(self, batch: Batch) -> Encoded:
         """Return what was stored, as the model takes it."""
-        code = self.tokenizer.restore(batch[CODE])
-        if self.form is None:
-            return Encoded(code=code)
-        return Encoded(code=code, **vars(self.form.unpack(batch[FEATURES])))
+        restored = {} if self.form is None else vars(self.form.unpack(batch[FEATURES]))
+        return Encoded(code=self.code(batch), **restored)
+
+    def code(self, batch: Batch) -> Tensor:
+        """Return the stored codes."""
+        return self.tokenizer.restore(batch[CODE])
+
+    def features(self, batch: Batch) -> Tensor | None:
+        """Return the stored features, None where they were projected first."""
+        return None if self.form is None else self.form.unpack(batch[FEATURES]).features
 
     def __getstate__(self) -> dict[str, Any]:
         # Memory maps stay in their process; another one opens its own.

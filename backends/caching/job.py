@@ -15,7 +15,7 @@ from torch import Tensor, distributed
 from ...components.data.source import Source
 from ..console import RunConsole, relative
 from ..errors import RunFailed, UserError
-from ..loader import ImageFeed, encoded_batches, pieces
+from ..loader import ImageFeed, batches_at, pieces
 from ..processes import FabricMerge
 from ..run_folder import LOCK
 from ..space import Space
@@ -123,8 +123,8 @@ class CacheJob:
 
     def _grids(self, images: int, rank: int = 0, processes: int = 1) -> Iterator[Tensor]:
         feed, indices = ImageFeed(self.source, self.space), range(rank, min(images, len(self.source)), processes)
-        encoded = encoded_batches(feed, indices, min(BATCH, self.space.piece), self.space.device)
-        return (each.features for each in encoded if each.features is not None)
+        batches = batches_at(feed, indices, min(BATCH, self.space.piece), self.space.device)
+        return (grid for grid in map(feed.features, batches) if grid is not None)
 
     def _shards(self) -> list[range]:
         """Return the images of each shard."""
