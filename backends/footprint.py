@@ -29,7 +29,7 @@ from .settings import FabricSettings
 
 HEAP_SHARE, WORKSPACE = 0.08, 40 * 10**6
 """What the C library and the kernels hold beyond what is asked of them, on a CPU: a share of the rest, and bytes.
-Our measurement: the peaks of seven runs of 0.75 to 5.6 GB lay 4 to 13 % above what they asked for."""
+Our measurement: the peaks of seven runs of 0.75 to 5.6 GB lay 3 to 15 % above what they asked for."""
 
 ORDER_BYTES = 80
 """Of an image in the order of an epoch, two of which are kept: a Python number and its place in a list."""
