@@ -18,7 +18,7 @@ def check(
     """Find every mistake of a recipe at once, and say what it takes; nothing is built, fetched or written."""
     from ..recipes.recipe import load  # noqa: PLC0415
 
-    loaded = load(recipe, overrides or [], data_expected=True)
+    loaded = load(recipe, overrides or [], data="expected")
     # Only a recipe without mistakes is worth the wait for torch.
     from ..recipes.checking import footprint  # noqa: PLC0415
     from ..recipes.reporting import numbers, report_rows, shortages  # noqa: PLC0415

@@ -193,5 +193,5 @@ def open_run(folder: Path, overrides: Sequence[str] = ()) -> TrainedRun:
         UserError: not a run folder, or an override that does not fit.
     """
     run = RunFolder(folder)
-    recipe = from_values(folder.parent.name, run.recipe(), overrides, data_needed=False)
+    recipe = from_values(folder.parent.name, run.recipe(), overrides, data="unused")
     return TrainedRun(image_model(recipe, run.num_classes()), run)

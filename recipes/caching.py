@@ -58,7 +58,7 @@ def cache_key(settings: RecipeSettings, assembly: Assembly) -> Key:
         measured["fit_images"] = settings.projection.fit_images
     if form == "basis":
         measured["components"] = min(settings.cache.components, settings.encoder.width())
-    encoder = settings.encoder.model_dump(mode="json")
+    encoder = settings.encoder.identity()
     return {**key, "encoder": {**encoder, "weights": weights_digest(space.encoder)}, "features": measured}
 
 

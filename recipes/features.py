@@ -21,7 +21,7 @@ from ..components.encoders.encoder import Encoder
 from ..components.projections.projection import Projection
 from ..components.registry import build
 from .assemble import build_encoder, build_source
-from .recipe import Recipe, from_values, load
+from .recipe import DataUse, Recipe, from_values, load
 from .schema import RecipeSettings
 
 FIT_BATCH = 64
@@ -56,7 +56,7 @@ def draw_features(
         UserError: no encoder, a picture that cannot be read, or weights or data that are not there.
     """
     run = RunFolder(Path(what)) if RunFolder(Path(what)).resolved.is_file() else None
-    recipe = _recipe(what, run, overrides, data_needed=run is None and fitted_on == "data")
+    recipe = _recipe(what, run, overrides, "here" if fitted_on == "data" else "unused")
     settings = recipe.settings
     if settings.encoder is None or settings.projection is None:
         raise UserError(f"{what}: there is no encoder and projection in it; add encoder=NAME projection=pca")
@@ -83,10 +83,10 @@ def _on(device: torch.device, encoder: Encoder | None) -> Encoder:
     return cast(Encoder, encoder.to(device))
 
 
-def _recipe(what: str, run: RunFolder | None, overrides: Sequence[str], *, data_needed: bool) -> Recipe:
+def _recipe(what: str, run: RunFolder | None, overrides: Sequence[str], data: DataUse) -> Recipe:
     if run is None:
-        return load(what, overrides, data_needed=data_needed)
-    return from_values(run.path.parent.name, run.recipe(), overrides, data_needed=False)
+        return load(what, overrides, data=data)
+    return from_values(run.path.parent.name, run.recipe(), overrides, data="unused")
 
 
 def _fitting_images(settings: RecipeSettings, pictures: Tensor, fitted_on: FittedOn) -> tuple[Iterator[Tensor], str]:

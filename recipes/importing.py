@@ -154,7 +154,7 @@ def _recipe(path: Path, shape: PublishedShape, values: dict[str, Any], overrides
         raise UserError(
             f"{path}: a width of {shape.width} does not tell the number of attention heads; say denoiser.heads=NUMBER"
         )
-    return from_values(FAMILY, values, overrides, data_needed=False)
+    return from_values(FAMILY, values, overrides, data="unused")
 
 
 def _load(path: Path, parts: ImageModel, tensors: dict[str, Tensor], shape: PublishedShape) -> None:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import ValidationError
 
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from ..backends.session import RunResult
 
 RUNS = Path("runs")
+
+DataUse = Literal["here", "expected", "unused"]
+"""Whether a recipe's data must be there, may be replaced by what the recipe expects of it, or does not matter."""
 
 
 @dataclass(frozen=True)
@@ -70,14 +73,11 @@ class Recipe:
         session.screen()
 
 
-def load(
-    recipe: str | Path, overrides: Sequence[str] = (), *, data_needed: bool = True, data_expected: bool = False
-) -> Recipe:
+def load(recipe: str | Path, overrides: Sequence[str] = (), *, data: DataUse = "here") -> Recipe:
     """Return a recipe by path or shipped name, with `key=value` overrides.
 
     Args:
-        data_needed: whether it is a problem that the data is not there.
-        data_expected: let what the recipe expects of data that is not there stand for it; it cannot be run then.
+        data: what the recipe is wanted for; only one whose data is `here` can be run.
 
     Raises:
         UserError: every problem of the recipe, one line each: `file:line: path: message`.
@@ -86,17 +86,15 @@ def load(
     sourced = read_layers(path, overrides)
     _run_plugins(sourced, path)
     text = path.read_text(encoding="utf-8") + "".join(f"# override: {override}\n" for override in overrides)
-    return check(recipe_name(path), text, sourced, data_needed=data_needed, data_expected=data_expected)
+    return check(recipe_name(path), text, sourced, data)
 
 
-def from_values(
-    name: str, values: dict[str, Any], overrides: Sequence[str] = (), *, data_needed: bool = True
-) -> Recipe:
+def from_values(name: str, values: dict[str, Any], overrides: Sequence[str] = (), *, data: DataUse = "here") -> Recipe:
     """Return a recipe from plain values, as a run folder stores them, with overrides."""
-    return check(name, "", override(Sourced(values, {(): name}), overrides), data_needed=data_needed)
+    return check(name, "", override(Sourced(values, {(): name}), overrides), data)
 
 
-def check(name: str, text: str, sourced: Sourced, *, data_needed: bool = True, data_expected: bool = False) -> Recipe:
+def check(name: str, text: str, sourced: Sourced, data: DataUse = "here") -> Recipe:
     """Validate values, how the parts fit together and what they name outside; of the data only where it is needed.
 
     Raises:
@@ -107,17 +105,17 @@ def check(name: str, text: str, sourced: Sourced, *, data_needed: bool = True, d
     except ValidationError as error:
         raise UserError(*[_line(sourced, e["loc"], e["msg"]) for e in error.errors()]) from None
     notes: list[str] = []
-    if data_expected:
+    if data == "expected":
         settings, notes = derive.with_expected_data(settings)
-    problems = list(derive.outside_problems(settings, data_needed=data_needed))
+    problems = list(derive.outside_problems(settings, data_needed=data != "unused"))
     if not problems:
         settings = derive.fitted(settings)
-    if data_needed:
+    if data != "unused":
         problems += derive.encoder_problems(settings)
     problems = problems or list(derive.clashes(settings))
     if problems:
         raise UserError(*[_line(sourced, path, message) for path, message in problems])
-    return Recipe(name, text, settings, (*notes, *derive.warnings(settings)) if data_needed else ())
+    return Recipe(name, text, settings, (*notes, *derive.warnings(settings)) if data != "unused" else ())
 
 
 def _line(sourced: Sourced, path: KeyPath, message: str) -> str:

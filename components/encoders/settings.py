@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator
 
@@ -37,6 +37,10 @@ class EncoderSettings(Settings):
     def untrained(self) -> Self:
         """Return the same architecture, built without fetching weights."""
         return self
+
+    def identity(self) -> dict[str, Any]:
+        """Return everything that decides its features, besides the weights themselves, as JSON."""
+        return self.model_dump(mode="json")
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield `(key, message)` for everything outside the recipe that is not as it should be."""
@@ -131,6 +135,10 @@ class TimmSettings(EncoderSettings):
     def untrained(self) -> Self:
         """Return the same architecture with random weights."""
         return self.model_copy(update={"pretrained": False, "weights": None})
+
+    def identity(self) -> dict[str, Any]:
+        """Leave out where weights come from, and what changes features by rounding at most."""
+        return self.model_dump(mode="json", exclude={"weights", "pretrained", "compile"})
 
     def grid(self) -> int:
         """One feature for a patch."""

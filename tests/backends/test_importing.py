@@ -292,7 +292,7 @@ def test_the_folder_describes_itself(bring: Callable[..., Imported], tmp_path: P
     from latsem.recipes.layers import read_layers
 
     text = read_layers(folder.path / "recipe.yaml", ())
-    assert from_values("again", text.values, data_needed=False).resolved() == recipe
+    assert from_values("again", text.values, data="unused").resolved() == recipe
     # Without the components the network draws, and knows that it cannot take images in.
     assert not bool(opened(imported).parts.model.projection.fitted)
 

@@ -239,6 +239,14 @@ def test_an_open_image_size_follows_the_tokens() -> None:
     assert settings.sizes([8, 16]) == [112, 224] and settings.untrained().pretrained is False
 
 
+def test_what_tells_features_apart_is_not_where_weights_lie(tmp_path: Path) -> None:
+    settings = find("encoder", "vit_tiny").settings
+    same = (settings(weights=tmp_path), settings(pretrained=False), settings(compile=False))
+    assert all(each.identity() == settings().identity() for each in same)
+    others = (settings(image_size=64), settings(layers=[3]), settings(antialias=False), settings(half=False))
+    assert all(each.identity() != settings().identity() for each in others)
+
+
 @pytest.fixture
 def tiny(tmp_path: Path) -> Iterator[Path]:
     """Return a weight file of `vit_tiny` with its classifier, as it is published."""
