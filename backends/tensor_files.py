@@ -2,62 +2,31 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
-import json
 import os
-import struct
+import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
-import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
 from torch import Tensor, nn
-
-_TYPES = {
-    torch.bool: "BOOL",
-    torch.uint8: "U8",
-    torch.int8: "I8",
-    torch.int16: "I16",
-    torch.int32: "I32",
-    torch.int64: "I64",
-    torch.float16: "F16",
-    torch.bfloat16: "BF16",
-    torch.float32: "F32",
-    torch.float64: "F64",
-}
 
 
 def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
-    """Write a safetensors file, one tensor after the other: the library's own writer copies all of them first.
+    """Write a safetensors file.
 
     Raises:
         OSError: it cannot be written; part of it may be left.
     """
-    # Wide types first, so that every tensor begins at a multiple of its width.
-    names = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
-    header = _header({name: tensors[name] for name in names})
     try:
-        with path.open("wb") as file:
-            file.write(struct.pack("<Q", len(header)) + header)
-            for name in names:
-                file.write(_raw(tensors[name]))
-    except OSError as error:
-        # A failed write does not say of which file.
-        raise OSError(error.errno, error.strerror, str(path)) from None
-
-
-def _header(tensors: dict[str, Tensor]) -> bytes:
-    entries, end = {}, 0
-    for name, tensor in tensors.items():
-        start, end = end, end + tensor.numel() * tensor.element_size()
-        entries[name] = {"dtype": _TYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [start, end]}
-    text = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
-    return text + b" " * (-len(text) % 8)
-
-
-def _raw(tensor: Tensor) -> Any:
-    """Return the bytes of a tensor; the machine must be little-endian, as safetensors is."""
-    return tensor.detach().contiguous().cpu().reshape(-1).view(torch.uint8).numpy().data
+        save_file(tensors, path)
+    except SafetensorError as error:
+        # The library hides the number of the system's error in its text.
+        found = re.search(r"os error (\d+)", str(error))
+        number = int(found[1]) if found else errno.EIO
+        raise OSError(number, os.strerror(number) if found else str(error), str(path)) from None
 
 
 def flush(paths: Iterable[Path]) -> None:

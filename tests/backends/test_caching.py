@@ -17,14 +17,14 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import QUICK, QUICK_JOINT, write_shards
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from latsem.backends.caching import shards
+from latsem.backends import tensor_files
 from latsem.backends.caching.folder import CacheFolder
 from latsem.backends.caching.forms import BasisFeatures, EightBitFeatures, FeatureForm, FullFeatures, ProjectedFeatures
 from latsem.backends.errors import Interrupted, RunFailed, UserError
 from latsem.backends.loader import ImageFeed, batches_at
-from latsem.backends.tensor_files import save_tensors
 from latsem.backends.training import Trainer
 from latsem.components.registry import create
 from latsem.recipes import load
@@ -295,8 +295,17 @@ def test_damage_is_found_before_anything_is_used(
     assert re.search(named, damaged(workshop, damage))
 
 
-def test_a_full_disk_keeps_the_shards_before_it(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
-    written = shards.save_tensors
+FULL = [
+    OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
+    SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
+]
+
+
+@pytest.mark.parametrize("error", FULL, ids=["system", "safetensors"])
+def test_a_full_disk_keeps_the_shards_before_it(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    written = tensor_files.save_file
     calls: list[Path] = []
 
     def failing(tensors: dict[str, torch.Tensor], path: Path) -> None:
@@ -304,9 +313,9 @@ def test_a_full_disk_keeps_the_shards_before_it(workshop: Workshop, monkeypatch:
         if "shard" in path.name:
             calls.append(path)
             if len(calls) == 3:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                raise error
 
-    monkeypatch.setattr(shards, "save_tensors", failing)
+    monkeypatch.setattr(tensor_files, "save_file", failing)
     with pytest.raises(RunFailed, match="shard 3 of 4 could not be written: the disk is full"):
         workshop.make()
     folder = cache_folder(workshop.recipe())
@@ -315,29 +324,6 @@ def test_a_full_disk_keeps_the_shards_before_it(workshop: Workshop, monkeypatch:
     workshop.make()
     assert len(calls) == 5, "the two that were there are not written again"
     assert folder.complete()
-
-
-def test_tensors_are_written_as_the_library_reads_them(tmp_path: Path) -> None:
-    tensors = {
-        "step|exp": torch.tensor(3.0),
-        "weights": torch.randn(3, 5),
-        "turned": torch.randn(4, 6).T,
-        "half": torch.randn(7).half(),
-        "brain": torch.randn(3).bfloat16(),
-        "flag": torch.tensor(True),
-        "bytes": torch.arange(5, dtype=torch.uint8),
-        "long": torch.arange(3),
-        "none": torch.zeros(0, 4),
-        "exact": torch.randn(2, dtype=torch.float64),
-    }
-    save_tensors(tensors, tmp_path / "ours")
-    read = load_file(tmp_path / "ours")
-    assert read.keys() == tensors.keys()
-    assert all(read[name].dtype == value.dtype and torch.equal(read[name], value) for name, value in tensors.items())
-    plain = {name: tensors[name] for name in ("step|exp", "weights", "long", "half")}
-    save_tensors(plain, tmp_path / "ours")
-    save_file(plain, tmp_path / "theirs")
-    assert (tmp_path / "ours").read_bytes() == (tmp_path / "theirs").read_bytes()
 
 
 def test_a_file_that_the_system_refuses_is_one_line(tmp_path: Path) -> None:
