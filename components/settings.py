@@ -21,10 +21,12 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from pydantic_core.core_schema import ValidationInfo
 
 
-def near_name(name: str, names: typing.Iterable[str]) -> str:
-    """Return ``", did you mean 'x'?"`` for the closest of `names`, or an empty string."""
-    near = get_close_matches(name, list(names), n=1, cutoff=0.6)
-    return f", did you mean '{near[0]}'?" if near else ""
+def near_name(name: str, names: typing.Iterable[str], most: int = 1) -> str:
+    """Return ``", did you mean 'x'?"`` for the closest of `names`, at most so many, or an empty string."""
+    near = [f"'{each}'" for each in get_close_matches(name, list(names), n=most, cutoff=0.6)]
+    if len(near) > 1:
+        near = [", ".join(near[:-1]) + f" or {near[-1]}"]
+    return f", did you mean {near[0]}?" if near else ""
 
 
 class Settings(BaseModel):

@@ -49,7 +49,7 @@ class TimmFamily:
         if not near:
             from . import timm_probe  # noqa: PLC0415 - it loads torch
 
-            near = near_name(name, timm_probe.names())
+            near = near_name(name, timm_probe.names(), most=3)
         return near
 
     def rows(self, pattern: str | None) -> Iterator[tuple[str, str]]:

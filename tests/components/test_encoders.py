@@ -146,7 +146,7 @@ def test_names_of_timm_and_patterns_that_fit_one() -> None:
         ("vit_*dinov2*", "fits 8 networks of timm"),
         ("vit_*nothing*", "no network of timm fits"),
         ("dinov2_bas_reg", "did you mean 'dinov2_base_reg'"),
-        ("vit_small_patch16_dinov3.lvd1689", "did you mean 'vit_small_patch16_dinov3.lvd1689m'"),
+        ("vit_small_patch16_dinov3.lvd1689", "did you mean 'vit_small_patch16_dinov3.lvd1689m', 'vit_"),
         ("vit_small_patch16_dinov3.absent", "unknown encoder"),
         ("efficientvit_b0.r224_in1k.x", "unknown encoder"),
     ]:
