@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from .messages import first_line
+
 
 def fetch(repository: str, file: str) -> Path:
     """Return a file of a repository, from the local cache or the hub.
@@ -23,8 +25,4 @@ def fetch(repository: str, file: str) -> Path:
 
 def unfetched(repository: str, file: str, error: Exception) -> str:
     """Return the line for a file that could not be fetched."""
-    reason = str(error).strip().split("\n")[0]
-    return (
-        f"{file} of {repository} is not here and cannot be fetched from the hub ({type(error).__name__}: "
-        f"{reason[:200]})"
-    )
+    return f"{file} of {repository} is not here and cannot be fetched from the hub ({first_line(error)})"

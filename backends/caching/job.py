@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -15,6 +14,7 @@ from torch import Tensor, distributed
 from ...components.data.source import Source
 from ..console import RunConsole, relative
 from ..errors import RunFailed, UserError
+from ..hardware import free_disk
 from ..loader import ImageFeed, batches_at, pieces
 from ..processes import FabricMerge
 from ..run_folder import LOCK
@@ -114,7 +114,7 @@ class CacheJob:
 
     def _check_disk(self) -> None:
         there = sum(path.stat().st_size for path in self.folder.path.glob("shard-*.safetensors"))
-        needed, free = int(SPARE * self.cost.bytes) - there, shutil.disk_usage(self.folder.path).free
+        needed, free = int(SPARE * self.cost.bytes) - there, free_disk(self.folder.path)
         if needed > free:
             raise UserError(
                 f"{self.folder.path}: the cache needs {size(needed)} more and the disk has {size(free)}"

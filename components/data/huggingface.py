@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..messages import first_line
 from .encoded import LARGEST_FILE, EncodedImages
 from .files import name_digest
 from .settings import INSTALL_DATASETS, HuggingFaceSettings
@@ -88,8 +89,7 @@ def _load(settings: HuggingFaceSettings) -> Any:
             return datasets.load_dataset(str(path), settings.subset, split=split)
         saved = datasets.load_from_disk(str(path))
     except Exception as error:  # Networks, servers, files and formats each fail in their own way.
-        reason = str(error).strip().split("\n")[0][:200]
-        raise ValueError(f"{settings.dataset} ({split}) cannot be loaded ({type(error).__name__}: {reason})") from None
+        raise ValueError(f"{settings.dataset} ({split}) cannot be loaded ({first_line(error)})") from None
     if isinstance(saved, datasets.Dataset):
         if saved.split is not None and str(saved.split) != split:
             raise ValueError(f"{settings.dataset} is split '{saved.split}', not '{split}': data.split")

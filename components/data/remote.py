@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 
 from filelock import FileLock
 
+from ..messages import first_line
+
 
 def _opened(address: str) -> tuple[Any, str]:
     # Loaded here: settings are looked at without it.
@@ -18,7 +20,7 @@ def _opened(address: str) -> tuple[Any, str]:
     try:
         system, path = fsspec.core.url_to_fs(address)
     except (ImportError, ValueError) as error:
-        raise ValueError(f"{address}: {_first_line(error)}") from None
+        raise ValueError(f"{address}: {first_line(error)}") from None
     return system, path
 
 
@@ -34,7 +36,7 @@ def listed(address: str) -> list[str]:
     try:
         found = sorted(system.unstrip_protocol(name) for name in system.glob(path))
     except Exception as error:  # Every file system fails in its own way.
-        raise ValueError(f"{address}: cannot be listed ({_first_line(error)})") from None
+        raise ValueError(f"{address}: cannot be listed ({first_line(error)})") from None
     if not found:
         raise ValueError(f"{address}: nothing there fits")
     return found
@@ -76,11 +78,7 @@ def _download(address: str, target: Path) -> None:
         announced = system.info(path).get("size")
         system.get_file(path, str(target))
     except Exception as error:  # Every file system fails in its own way.
-        raise ValueError(f"{address}: cannot be fetched ({_first_line(error)}); the same command goes on") from None
+        raise ValueError(f"{address}: cannot be fetched ({first_line(error)}); the same command goes on") from None
     came = target.stat().st_size
     if announced is not None and came != announced:
         raise ValueError(f"{address}: {came:,} bytes came instead of {announced:,}; the same command fetches it again")
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).strip().split(chr(10))[0][:200]}"

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from ..frozen import Frozen
 from ..hub import fetch
+from ..messages import first_line
 from ..streams import Features
 from . import timm_probe
 from .settings import TimmSettings
@@ -160,5 +161,5 @@ def _differing(error: Exception) -> str:
     """Return the first names in what torch says of weights that do not fit."""
     text = str(error)
     found = re.findall(r"size mismatch for ([\w.]+)", text) + re.findall(r'"([\w.]+)"', text)
-    shown = ", ".join(found[:NAMED]) or text.strip().splitlines()[0][:150]
+    shown = ", ".join(found[:NAMED]) or first_line(error)
     return f"first to differ: {shown}" + (" ..." if len(found) > NAMED else "")

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..messages import first_line
 from ..torchvision_import import ensure_torchvision
 from .timm_table import Architecture
 
@@ -71,7 +72,7 @@ def refusal(name: str, image_size: int, grid: int) -> str:
     try:
         found = to_grid(*_run(name, image_size)).shape[-1]
     except (ValueError, RuntimeError, AssertionError, TypeError) as error:
-        return f"'{name}' does not take images of {image_size} pixels ({str(error).strip().splitlines()[0][:150]})"
+        return f"'{name}' does not take images of {image_size} pixels ({first_line(error)})"
     return "" if found == grid else f"'{name}' makes {found}x{found} features of {image_size} pixels, not {grid}x{grid}"
 
 
