@@ -26,7 +26,7 @@ def with_expected_data(recipe: RecipeSettings) -> tuple[RecipeSettings, list[str
         image_side=data.side,
         images=data.expect_images,
         labels=data.expect_classes,
-        variants=2 if getattr(data, "flip", False) else 1,
+        variants=data.versions(),
     )
     notes = [f"data.{key}: {message} (the data is not here: counted as expected)" for key, message in problems]
     return recipe.model_copy(update={"data": expected}), notes

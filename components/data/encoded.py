@@ -46,7 +46,7 @@ class EncodedImages(ABC):
         self.class_names = class_names
         self.num_classes = len(class_names)
         self.image_size = settings.side
-        self.variants = 2 if settings.flip else 1
+        self.variants = settings.versions()
         self.unreadable: set[str] = set()
 
     @abstractmethod

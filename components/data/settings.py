@@ -42,6 +42,10 @@ class DataSettings(Settings):
         """Return the number of classes, 0 for unlabelled images, None if only reading the data can tell."""
         raise NotImplementedError
 
+    def versions(self) -> int:
+        """Return how many versions of an image augmentation makes."""
+        return 1
+
     def held(self, images: int) -> int:
         """Return the bytes that a process keeps of so many images: their names, if nothing else."""
         return NAME_BYTES * images
@@ -85,6 +89,10 @@ class EncodedImageSettings(DataSettings):
     def classes(self) -> int | None:
         """Return the number of classes as far as it is known without opening the data."""
         return 0 if self.labels == "none" else self.expect_classes
+
+    def versions(self) -> int:
+        """Two where images are mirrored."""
+        return 2 if self.flip else 1
 
 
 @register("data", "shapes", builds=".shapes:Shapes")
