@@ -10,14 +10,13 @@ import torch
 
 from ..components.data.source import Source
 from ..components.guidance.guidance import Guidance
-from ..components.metrics.metric import Metric
 from ..components.samplers.sampler import Sampler
 from ..components.streams import StreamSpec
-from .evaluation import Extractor
+from .evaluation.score_parts import ScoreParts
 from .generation import ImageGenerator
 from .loader import Feed
 from .model import JointModel
-from .settings import EvaluateSettings, FabricSettings, TrainSettings
+from .settings import FabricSettings, TrainSettings
 from .space import Space
 
 
@@ -28,6 +27,7 @@ class ImageModel:
     Attributes:
         recipe: the recipe as resolved, JSON values only.
         unguided: the guidance of a score that is to judge the bare model.
+        couples_images: whether the sampler makes an image depend on those it is drawn with.
         num_classes: number of classes of the data, 0 if it is unlabelled.
     """
 
@@ -37,6 +37,7 @@ class ImageModel:
     guidance: Guidance
     unguided: Guidance
     sampler: Sampler
+    couples_images: bool
     streams: Mapping[str, StreamSpec]
     num_classes: int
     fabric: FabricSettings
@@ -74,10 +75,8 @@ class Assembly(ImageModel):
     source: Source
     feed: Feed
     feed_name: str
-    extractor: Extractor
-    metrics: Mapping[str, Metric]
+    score: ScoreParts
     attention: str
     fit_images: int
     measure_images: int
     train: TrainSettings
-    evaluate: EvaluateSettings

@@ -121,7 +121,7 @@ def load_newest(folder: RunFolder, model: nn.Module) -> int:
     Raises:
         UserError: there is no checkpoint, or it is damaged, or belongs to another model.
     """
-    newest = _newest(folder)
+    newest = newest_checkpoint(folder)
     load_weights(newest, model)
     return step_of(newest)
 
@@ -135,7 +135,7 @@ def load_newest_part(folder: RunFolder, part: nn.Module, name: str) -> int:
     Raises:
         UserError: there is no checkpoint, or it is damaged, or belongs to another model.
     """
-    newest = _newest(folder)
+    newest = newest_checkpoint(folder)
     verify(newest)
     path = newest / "ema.safetensors"
     with safe_open(path, framework="pt") as file:
@@ -144,7 +144,12 @@ def load_newest_part(folder: RunFolder, part: nn.Module, name: str) -> int:
     return step_of(newest)
 
 
-def _newest(folder: RunFolder) -> Path:
+def newest_checkpoint(folder: RunFolder) -> Path:
+    """Return the newest complete checkpoint.
+
+    Raises:
+        UserError: there is none.
+    """
     found = checkpoints(folder)
     if not found:
         raise UserError(f"{folder.path}: no checkpoint yet; let the run reach its first one")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -12,10 +13,12 @@ from ..components.guidance.guidance import Guidance
 from ..components.predictor import Progress
 from ..components.samplers.sampler import Sampler
 from ..components.streams import Streams, StreamSpec
-from .loader import pieces
 from .model import JointModel
-from .randomness import derived_generator
+from .randomness import derived_generator, derived_seed
 from .space import Space
+
+LabelChoice = Literal["balanced", "random"] | int
+"""Image i has class i modulo their number; a class drawn for each image; or one class for all."""
 
 
 @dataclass(frozen=True)
@@ -30,32 +33,41 @@ class ImageGenerator:
     device: torch.device
     precision: str = "32-true"
 
-    def labels(self, indices: Sequence[int], only: int | None = None) -> Tensor:
-        """Return balanced labels (image i has class i mod classes), or one class for all."""
-        if self.num_classes == 0:
-            return torch.zeros(len(indices), dtype=torch.long, device=self.device)
-        chosen = [index % self.num_classes if only is None else only for index in indices]
+    def labels(self, indices: Sequence[int], choice: LabelChoice, seed: int) -> Tensor:
+        """Return a class for each image, by its index and the seed alone; zeros where there are no classes."""
+        classes = max(1, self.num_classes)
+        if choice == "random":
+            chosen = [derived_seed("label", seed, index) % classes for index in indices]
+        elif choice == "balanced":
+            chosen = [index % classes for index in indices]
+        else:
+            chosen = [choice] * len(indices)
         return torch.tensor(chosen, device=self.device)
 
     @torch.no_grad()
-    def streams(self, indices: Sequence[int], labels: Tensor, seed: int, progress: Progress | None = None) -> Streams:
+    def streams(
+        self,
+        indices: Sequence[int],
+        seed: int,
+        labels: LabelChoice = "balanced",
+        progress: Progress | None = None,
+    ) -> Streams:
         """Return clean, unscaled streams for images of a seed."""
         noises = _ImageNoise(self.model.streams, indices, seed, self.device)
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16-mixed"):
-            predict = self.guidance(self.model.predict, labels)
+            predict = self.guidance(self.model.predict, self.labels(indices, labels, seed))
             streams = self.sampler.sample(predict, noises.draw(), noises.draw, progress)
         return self.model.process.unscaled(streams)
 
     def images(
-        self, indices: Sequence[int], seed: int, *, only: int | None = None, progress: Progress | None = None
+        self,
+        indices: Sequence[int],
+        seed: int,
+        labels: LabelChoice = "balanced",
+        progress: Progress | None = None,
     ) -> Tensor:
         """Return images `(len(indices), 3, H, W)` in [-1, 1] on the CPU."""
-        return self.space.decode(self.streams(indices, self.labels(indices, only), seed, progress)).cpu()
-
-    def batches(self, indices: range, batch_size: int, seed: int) -> Iterator[Tensor]:
-        """Yield all images of a range, at most `batch_size` at a time."""
-        for piece in pieces(indices, batch_size):
-            yield self.images(piece, seed)
+        return self.space.decode(self.streams(indices, seed, labels, progress)).cpu()
 
 
 class _ImageNoise:

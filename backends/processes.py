@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import torch
 from lightning_fabric import Fabric
 from torch import Tensor
+
+from .errors import UserError
 
 
 class FabricMerge:
@@ -25,3 +30,27 @@ class FabricMerge:
             return values
         merged: Tensor = self.fabric.all_reduce(values.clone(), reduce_op=how)
         return merged
+
+
+def in_first(fabric: Fabric, act: Callable[[], None]) -> None:
+    """Do something in the first process; a mistake that it finds there ends all of them alike.
+
+    Raises:
+        UserError: what the first process met.
+    """
+    problems: tuple[str, ...] = ()
+    if fabric.is_global_zero:
+        try:
+            act()
+        except UserError as error:
+            problems = error.problems
+    problems = fabric.broadcast(problems)
+    if problems:
+        raise UserError(*problems)
+
+
+def leave(fabric: Fabric) -> None:
+    """Leave the other processes in order: some back ends abort when one of them just ends."""
+    if fabric.world_size > 1:
+        fabric.barrier()
+        torch.distributed.destroy_process_group()

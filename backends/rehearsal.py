@@ -21,7 +21,7 @@ from ..components.streams import IMAGE, Streams
 from .assembly import Assembly
 from .console import RunConsole
 from .drawing import SEMANTIC_IMAGES
-from .evaluation import extracted
+from .evaluation.collected import extracted
 from .faking import settle, without_fakes
 from .generation import ImageGenerator
 from .loader import IMAGES, LABEL, Batch, BatchPlan, Key
@@ -130,7 +130,7 @@ class Rehearsal:
     def memory(self, mode: FakeTensorMode, *, stored: bool) -> Memory:
         """Return what is held, and when it is most; with features `stored`, no training step encodes."""
         assembly = self.assembly
-        extractor: Any = assembly.extractor
+        extractor: Any = assembly.score.extractor
         frozen = [*tensors_of(assembly.space), *tensors_of(extractor)]
         with mode, self.meter:
             self.meter.add([*frozen, *tensors_of(assembly.model)])
@@ -142,7 +142,7 @@ class Rehearsal:
             self._train(trainer, batch)
             settle(trainer.average, mode)
             self._draw(trainer.average)
-            if assembly.evaluate.samples:
+            if assembly.score.settings.samples:
                 self._score(trainer.average)
             found = self._sum_up(trainer, frozen)
         self.meter.forget()
@@ -215,9 +215,8 @@ class Rehearsal:
 
     def _generate(self, model: JointModel, count: int, *, guided: bool) -> Tensor:
         generator = self._generator(model, guided=guided)
-        labels = generator.labels(range(count))
         with suppress(_EnoughSeen):
-            generator.streams(range(count), labels, 0)
+            generator.streams(range(count), 0)
         spec = self.assembly.streams[IMAGE]
         return self.assembly.space.decode({IMAGE: torch.zeros(count, *spec.shape, device=self.fabric.device)}).cpu()
 
@@ -230,7 +229,7 @@ class Rehearsal:
                 space.encode(self._images(min(SEMANTIC_IMAGES, len(self.assembly.source))))
 
     def _score(self, model: JointModel) -> None:
-        evaluate, extractor = self.assembly.evaluate, self.assembly.extractor
+        evaluate, extractor = self.assembly.score.settings, self.assembly.score.extractor
         with self.meter.phase(self.phases, "scoring"):
             images = self._generate(model, min(evaluate.batch_size, evaluate.samples), guided=evaluate.guided)
             extracted(extractor, to_pixels(images), self.fabric.device)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -19,13 +18,16 @@ from .assembly import Assembly
 from .checkpoint import checkpoints, load_newest
 from .console import RunConsole, relative
 from .drawing import RunDrawing
-from .errors import Interrupted, UserError
+from .errors import Interrupted
+from .evaluation.protocol import clashes, without_sha
+from .evaluation.records import Record, score_lines, scores_of
+from .evaluation.scoring import Scoring
 from .generation import ImageGenerator
 from .hardware import device_name, environment, make_fabric, release_freed_memory, resolve_precision
 from .loader import ImageFeed, batch_plan, fixed_batches
 from .model import JointModel
+from .processes import in_first, leave
 from .run_folder import RunFolder, write_atomically, write_json
-from .scoring import Scoring
 from .screen import screen_rows
 from .training import Trainer, due, fit_statistics
 
@@ -73,7 +75,7 @@ class Session:
         self.drawing = RunDrawing(assembly, self.folder, self.fabric.device)
         assembly.space.to(self.fabric.device)
         assembly.model.to(self.fabric.device)
-        self.scoring = Scoring(assembly, self.fabric.device, self.precision)
+        self.scoring = Scoring(assembly, assembly.score, self.fabric, precision=self.precision, console=self.console)
 
     def run(self) -> RunResult:
         """Train what is missing, draw and score; a run that is done is only reported.
@@ -89,29 +91,25 @@ class Session:
             self.console.say(f"this run is done already: {relative(self.folder.path)} (train another with --name)")
             return self._result()
         with self._alone_in_folder():
-            scores = self._train()
-        self._last_words(scores)
+            self._train()
+        self._last_words()
         result = self._result()
-        self._leave()
+        leave(self.fabric)
         return result
 
     @contextmanager
     def _alone_in_folder(self) -> Iterator[None]:
         """Hold the folder's lock in the first process; all processes fail together if it is not free."""
         with ExitStack() as stack:
-            problem = None
-            if self.fabric.is_global_zero:
-                try:
-                    stack.enter_context(self.folder.occupied(self.assembly.recipe))
-                    self._describe_folder()
-                except UserError as error:
-                    problem = str(error)
-            problem = self.fabric.broadcast(problem)
-            if problem is not None:
-                raise UserError(problem)
+
+            def take() -> None:
+                stack.enter_context(self.folder.occupied(self.assembly.recipe))
+                self._describe_folder()
+
+            in_first(self.fabric, take)
             yield
 
-    def _train(self) -> dict[str, float]:
+    def _train(self) -> None:
         if isinstance(self.assembly.feed, ImageFeed):
             self.assembly.space.accelerate()
         trainer = Trainer(self.fabric, self.assembly, self.folder, self.plan, self.console)
@@ -119,17 +117,9 @@ class Session:
             self.console.say(f"going on after step {trainer.step}")
         if not trainer.train(lambda step: self._after_step(trainer, step)):
             raise Interrupted(f"stopped after step {trainer.step}; the same command goes on from there")
-        scores = self._last_scores()
         if self.fabric.is_global_zero:
             self.drawing.draw_evolution()
-            write_json(self.folder.done, {"step": trainer.step, "scores": scores})
-        return scores
-
-    def _leave(self) -> None:
-        """Leave the other processes in order: some back ends abort when one of them just ends."""
-        if self.fabric.world_size > 1:
-            self.fabric.barrier()
-            torch.distributed.destroy_process_group()
+            write_json(self.folder.done, {"step": trainer.step, "scores": self._last_scores()})
 
     def fit(self) -> None:
         """Take the statistics that projection and tokenizer need from the data, or from the run if it has begun."""
@@ -179,36 +169,34 @@ class Session:
         return self.assembly.generator(self.fabric.device, self.precision, model=model)
 
     def _after_step(self, trainer: Trainer, step: int) -> dict[str, float]:
-        train, evaluate = self.assembly.train, self.assembly.evaluate
+        train, evaluate = self.assembly.train, self.assembly.score.settings
         last = step == train.steps
         if self.fabric.is_global_zero and (last or due(step, train.picture_every)):
             release_freed_memory()
             self.drawing.draw(self.generator(trainer.average), trainer.average, step)
         if evaluate.samples and (last or due(step, evaluate.every)):
             release_freed_memory()
-            return {f"score/{name}": value for name, value in self._score(trainer.average, step).items()}
+            scores: dict[str, float] = self.scoring.record(self.folder, self._scored(trainer), step)["scores"]
+            return {f"score/{name}": value for name, value in scores.items()}
         return {}
 
-    def _score(self, model: JointModel, step: int) -> dict[str, float]:
-        scores: dict[str, float] = {}
-        if self.fabric.is_global_zero:
-            record = self.scoring.record(model, step)
-            scores = record["scores"]
-            write_json(self.folder.evaluation / f"step-{step:08d}.json", record)
-        self.fabric.barrier()
-        return scores
+    def _scored(self, trainer: Trainer) -> JointModel:
+        return trainer.average if self.assembly.score.settings.weights == "average" else self.assembly.model
+
+    def _last_record(self) -> Record | None:
+        """Return the newest scores by the recipe's own protocol."""
+        asked = self.scoring.protocol()
+        mine = [record for record in scores_of(self.folder) if not clashes(without_sha(record["protocol"]), asked)]
+        return mine[-1] if mine and self.assembly.score.settings.samples else None
 
     def _last_scores(self) -> dict[str, float]:
-        written = sorted(self.folder.evaluation.glob("step-*.json"))
-        if not written:
-            return {}
-        scores: dict[str, float] = json.loads(written[-1].read_text(encoding="utf-8"))["scores"]
-        return scores
+        record = self._last_record()
+        return dict(record["scores"]) if record else {}
 
-    def _last_words(self, scores: dict[str, float]) -> None:
-        how = "with guidance" if self.assembly.evaluate.guided else "guidance off"
-        for name, value in scores.items():
-            self.console.say(f"{name} {value:.3f} ({self.assembly.evaluate.samples:,} images, {how})")
+    def _last_words(self) -> None:
+        record = self._last_record()
+        for line in score_lines(record) if record else ():
+            self.console.say(line)
         folder = relative(self.folder.path)
         if self.assembly.train.picture_images:
             self.console.say(f"samples    {folder}/samples/step-{self.assembly.train.steps:08d}.png")

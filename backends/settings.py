@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from ..components.data.settings import DataSettings
 from ..components.extractors.settings import ExtractorSettings, ShapesScorerSettings
 from ..components.metrics.settings import FrechetSettings, MetricSettings
 from ..components.registry import PartField
@@ -16,6 +17,7 @@ from ..components.streams import Prediction
 MAX_SEED = 2**63 - 1
 Auto = Literal["auto"]
 Beta = Annotated[float, Field(ge=0, lt=1)]
+Labels = Literal["balanced", "random"]
 
 
 class StreamSettings(Settings):
@@ -77,6 +79,34 @@ def _default_metrics() -> list[MetricSettings]:
     return [FrechetSettings()]
 
 
+class ReferenceSettings(Settings):
+    """What generated images are compared with: images of the recipe's data, of another source, or a file."""
+
+    images: int = Field(10_000, ge=2, description="at most so many: the first ones")
+    data: Annotated[DataSettings, PartField("data")] | None = Field(
+        None, description="another source of images; empty: the recipe's own data"
+    )
+    folder: Path | None = Field(None, description="folder of image files, cropped to the size of the recipe's images")
+    file: Path | None = Field(
+        None, description=".npz as ADM and JiT publish them: images (arr_0), or mu and sigma of Inception's features"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_forms(cls, value: object) -> object:
+        if isinstance(value, int) and not isinstance(value, bool):
+            return {"images": value}
+        if isinstance(value, str):
+            return {"file" if value.endswith(".npz") else "folder": value}
+        return value
+
+    @model_validator(mode="after")
+    def _one_place(self) -> ReferenceSettings:
+        if sum(place is not None for place in (self.data, self.folder, self.file)) > 1:
+            raise ValueError("takes one of data, folder and file")
+        return self
+
+
 class EvaluateSettings(Settings):
     """How a model is scored."""
 
@@ -85,8 +115,17 @@ class EvaluateSettings(Settings):
     extractor: Annotated[ExtractorSettings, PartField("extractor")] = Field(
         default_factory=ShapesScorerSettings, description="network whose features are compared"
     )
-    reference: int = Field(10_000, ge=2, description="at most so many images of the data are the reference")
+    reference: ReferenceSettings = Field(
+        default_factory=ReferenceSettings, description="a number of images, a folder, an .npz file, or a section"
+    )
+    semantic_cells: int = Field(
+        2, ge=0, le=32, description="the semantic stream is scored, too, averaged to so many cells a side; 0: it is not"
+    )
     guided: bool = Field(False, description="score with the recipe's guidance; off: the bare model")
+    weights: Literal["average", "last"] = Field("average", description="the moving average, or the last step's")
+    labels: Labels = Field(
+        "balanced", description="balanced: image i is of class i modulo their number; random: drawn for each image"
+    )
     every: int = Field(0, ge=0, description="steps between scores during training; 0: only at the end")
     seed: int = Field(1_000, ge=0, le=MAX_SEED, description="seed of the generated images")
     batch_size: int = Field(250, ge=1, description="images generated at once, a device")

@@ -11,16 +11,29 @@ from .arguments import RootOption
 
 
 def compare(
-    recipes: Annotated[
-        list[str], typer.Argument(metavar="RECIPE...", help="the first one is what others are measured against")
+    things: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RECIPE|RUN|STUDY...",
+            help="recipes, also with changes ('pixel_coredi encoder=shapes_dino'), run folders, or a study's file; the "
+            "first is what others are measured against",
+        ),
     ],
-    seeds: Annotated[int, typer.Option(min=1, max=100, help="runs of each recipe, with seeds 0, 1, ...")] = 1,
+    *,
+    seeds: Annotated[int, typer.Option(min=1, max=100, help="runs of each recipe")] = 1,
+    first_seed: Annotated[int, typer.Option(min=0, help="their seeds begin here")] = 0,
     changes: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="a change to all recipes")
     ] = None,
+    sweep: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE,...", help="score every run with each value (guidance.scale=1,1.5,2)"),
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="name of the comparison's folder")] = None,
     root: RootOption = Path("runs"),
 ) -> None:
-    """Run what is missing of several recipes and seeds, and print one table: mean, spread, ratio, steps saved."""
-    from ..recipes.comparison import compare_recipes  # noqa: PLC0415
+    """Run and score what is missing, and print tables: mean, spread, ratio, steps saved; with a report of curves."""
+    from ..recipes.comparing.command import compare as carry_out  # noqa: PLC0415
 
-    typer.echo(compare_recipes(recipes, seeds=seeds, overrides=changes or [], root=root))
+    chosen = range(first_seed, first_seed + seeds)
+    typer.echo(carry_out(things, root=root, seeds=chosen, changes=changes or [], sweeps=sweep or [], name=name))

@@ -6,7 +6,10 @@ from .arguments import OverridesArgument, RunArgument
 
 
 def evaluate(run: RunArgument, overrides: OverridesArgument = None) -> None:
-    """Score a run again, with its guidance and sampler or others (evaluate.guided=true guidance=representation)."""
-    from ..recipes.assemble import evaluate_run  # noqa: PLC0415
+    """Score a run by its recipe's protocol or another (guidance.scale=2 evaluate.samples=10000 sampler.steps=50).
+
+    What was scored before is read from its file. A change to the guidance means scores with guidance.
+    """
+    from ..recipes.evaluating import evaluate_run  # noqa: PLC0415
 
     evaluate_run(run, overrides or [])

@@ -2,22 +2,38 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Literal
 
 import typer
 
 from .arguments import OverridesArgument, RunArgument
 
+Choice = Literal["balanced", "random"]
+
 
 def sample(
     run: RunArgument,
     overrides: OverridesArgument = None,
-    count: Annotated[int, typer.Option("-n", min=1, max=10_000, help="number of images")] = 16,
+    *,
+    count: Annotated[int, typer.Option("-n", min=1, help="number of images")] = 16,
     seed: Annotated[int, typer.Option(min=0, help="seed of the images")] = 0,
     label: Annotated[int | None, typer.Option("--class", min=0, help="one class for all images")] = None,
+    labels: Annotated[Choice, typer.Option(help="balanced: all classes in turn; random: drawn")] = "balanced",
+    to: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER|FILE.npz", help="a PNG an image, or one file as ADM's evaluator reads"),
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="images drawn at once, a device")] = 64,
 ) -> None:
-    """Draw images from a run, with its guidance and sampler or others (guidance.scale=3 sampler=euler)."""
+    """Draw images from a run, with its guidance and sampler or others (guidance.scale=3 sampler=euler).
+
+    One picture in the run folder, or every image by itself: --to; the same command again goes on where it stopped.
+    """
     from ..recipes.assemble import open_run  # noqa: PLC0415
 
-    session = open_run(run, overrides or [])
-    typer.echo(str(session.draw_samples(count, seed, label)))
+    opened, which = open_run(run, overrides or []), label if label is not None else labels
+    if to is None:
+        typer.echo(str(opened.draw_samples(count, seed, which)))
+    else:
+        typer.echo(str(opened.write_images(count, seed, to, which, batch_size)))

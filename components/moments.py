@@ -21,6 +21,15 @@ class Moments:
         self.sum = torch.zeros(width, dtype=torch.float64)
         self.outer = torch.zeros(width, width, dtype=torch.float64)
 
+    @classmethod
+    def of(cls, mean: Tensor, covariance: Tensor, count: int) -> Moments:
+        """Return moments that are known: mean `(D,)` and unbiased covariance `(D, D)` of so many vectors."""
+        made = cls(len(mean))
+        made.count = count
+        made.sum = mean.double() * count
+        made.outer = covariance.double() * (count - 1) + count * torch.outer(mean.double(), mean.double())
+        return made
+
     def update(self, vectors: Tensor) -> None:
         """Add vectors `(N, D)`."""
         if vectors.is_cuda and not self.sum.is_cuda:

@@ -17,7 +17,6 @@ from ..backends.model import JointModel
 from ..backends.pixel import PixelSpace
 from ..backends.run_folder import RunFolder, claim_folder
 from ..backends.sampling import TrainedRun
-from ..backends.scoring import score_again
 from ..backends.session import Session
 from ..backends.space import Space
 from ..components.data.settings import DataSettings
@@ -27,6 +26,7 @@ from ..components.guidance.settings import NoGuidanceSettings
 from ..components.registry import build
 from . import derive
 from .caching import ONLINE, choose_feed
+from .judging import score_parts
 from .recipe import Recipe, from_values
 from .schema import RecipeSettings
 
@@ -56,7 +56,6 @@ def assemble_around(recipe: Recipe, source: Source) -> Assembly:
     """
     settings = recipe.settings
     device_type = "cuda" if settings.fabric.accelerator != "cpu" and torch.cuda.is_available() else "cpu"
-    width = settings.evaluate.extractor.width()
     parts = image_model(recipe, source.num_classes, build_encoder(settings))
     return Assembly(
         **vars(parts),
@@ -65,13 +64,11 @@ def assemble_around(recipe: Recipe, source: Source) -> Assembly:
         source=source,
         feed=ImageFeed(source, parts.space),
         feed_name=ONLINE,
-        extractor=build(settings.evaluate.extractor),
-        metrics={metric.name: build(metric, width=width) for metric in settings.evaluate.metrics},
+        score=score_parts(settings, source),
         attention=_attention(settings, device_type),
         fit_images=settings.projection.fit_images if settings.projection is not None else 0,
         measure_images=settings.tokenizer.measured_on,
         train=settings.train,
-        evaluate=settings.evaluate,
     )
 
 
@@ -131,6 +128,7 @@ def image_model(recipe: Recipe, num_classes: int, encoder: Encoder | None = None
         guidance=build(settings.guidance, **guidance),
         unguided=build(NoGuidanceSettings(), **guidance),
         sampler=build(settings.sampler, path=process.path),
+        couples_images=settings.sampler.couples_images,
         streams=streams,
         num_classes=num_classes,
         fabric=settings.fabric,
@@ -171,17 +169,6 @@ def open_session(recipe: Recipe, *, root: Path, name: str | None = None, quiet: 
     for warning in dict.fromkeys([*recipe.warnings, *late]):
         session.console.warn(warning)
     return session
-
-
-def evaluate_run(folder: Path, overrides: Sequence[str] = ()) -> Path:
-    """Score a run folder again, with overrides of what does not change its weights, and return the scores' file.
-
-    Raises:
-        UserError: not a run folder, or an override that does not fit.
-    """
-    run = RunFolder(folder)
-    recipe = from_values(folder.parent.name, run.recipe(), overrides)
-    return score_again(assemble(recipe, begun_with=ONLINE), run)
 
 
 def open_run(folder: Path, overrides: Sequence[str] = ()) -> TrainedRun:

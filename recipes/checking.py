@@ -62,7 +62,7 @@ def footprint(recipe: Recipe) -> Footprint:
         parts["encoder"] = settings.encoder.untrained()
     with parameters_faked(mode, device):
         assembly = assemble_around(replace(recipe, settings=settings.model_copy(update=parts)), source)
-    extractor: Any = assembly.extractor
+    extractor: Any = assembly.score.extractor
     for module in (assembly.model, assembly.space, extractor):
         fake_buffers(module, mode, device)
     folder, form = cache_folder(recipe), feature_form(settings)

@@ -12,6 +12,9 @@ from ..components.settings import Settings
 from ..components.streams import IMAGE, SEMANTIC, PathKind, StreamSpec
 from .schema import RecipeSettings
 
+SEMANTIC_PREFIX = "semantic/"
+"""What the names of scores of the semantic stream begin with."""
+
 Problem = tuple[tuple[str, ...], str]
 """Path of a key, and what is wrong with it."""
 
@@ -177,6 +180,15 @@ def _guidance_problems(recipe: RecipeSettings, present: set[str]) -> Iterator[Pr
             f"'{guidance.name}' compares with images without semantics, and train.semantic_dropout is 0: none were "
             "trained (ReDi trains with 0.2)",
         )
+
+
+def semantic_width(recipe: RecipeSettings) -> int:
+    """Return the number of values of a semantic stream that is scored, 0 if none is."""
+    cells = recipe.evaluate.semantic_cells
+    if recipe.projection is None or recipe.encoder is None or not cells:
+        return 0
+    spec = stream_specs(recipe)[SEMANTIC]
+    return spec.channels * min(cells, spec.grid) ** 2
 
 
 def _score_problems(recipe: RecipeSettings) -> Iterator[Problem]:

@@ -103,7 +103,7 @@ def check(name: str, text: str, sourced: Sourced, data: DataUse = "here") -> Rec
     try:
         settings = RecipeSettings.model_validate(sourced.values)
     except ValidationError as error:
-        raise UserError(*[_line(sourced, e["loc"], e["msg"]) for e in error.errors()]) from None
+        raise UserError(*[problem_line(sourced, e["loc"], e["msg"]) for e in error.errors()]) from None
     notes: list[str] = []
     if data == "expected":
         settings, notes = derive.with_expected_data(settings)
@@ -114,11 +114,12 @@ def check(name: str, text: str, sourced: Sourced, data: DataUse = "here") -> Rec
         problems += derive.encoder_problems(settings)
     problems = problems or list(derive.clashes(settings))
     if problems:
-        raise UserError(*[_line(sourced, path, message) for path, message in problems])
+        raise UserError(*[problem_line(sourced, path, message) for path, message in problems])
     return Recipe(name, text, settings, (*notes, *derive.warnings(settings)) if data != "unused" else ())
 
 
-def _line(sourced: Sourced, path: KeyPath, message: str) -> str:
+def problem_line(sourced: Sourced, path: KeyPath, message: str) -> str:
+    """Return a problem as it is shown: where, which key, what."""
     shown = ".".join(str(key) for key in path)
     return ": ".join(part for part in (sourced.place(path), shown, message) if part)
 

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .per_image import PerImage
+
 NORM_EPS = 1e-6
 
 Norm = Callable[[], nn.Module]
@@ -25,7 +27,7 @@ class Block(nn.Module):
         super().__init__()
         self.norm_attention, self.attention = norm(), attention
         self.norm_mlp, self.mlp = norm(), mlp
-        self.modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
+        self.modulation = PerImage(nn.SiLU(), nn.Linear(width, 6 * width))
 
     def forward(self, tokens: Tensor, condition: Tensor, *context: Any) -> Tensor:
         """Map tokens `(B, N, width)` under a condition `(B, width)`; the attention is handed the context."""
@@ -42,7 +44,7 @@ class Heads(nn.Module):
     def __init__(self, width: int, norm: Norm, outputs: dict[str, int]) -> None:
         super().__init__()
         self.norm = norm()
-        self.modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 2 * width))
+        self.modulation = PerImage(nn.SiLU(), nn.Linear(width, 2 * width))
         self.linear = nn.ModuleDict({name: nn.Linear(width, values) for name, values in outputs.items()})
 
     def forward(self, tokens: dict[str, Tensor], condition: Tensor) -> dict[str, Tensor]:

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from ..precision import full
 from ..streams import IMAGE, StreamSpec, Times
+from .per_image import PerImage
 
 
 class PatchEmbedding(nn.Module):
@@ -45,7 +46,7 @@ class TimeEmbedding(nn.Module):
     def __init__(self, width: int, frequencies: int = 256) -> None:
         super().__init__()
         self.frequencies = frequencies
-        self.mlp = nn.Sequential(nn.Linear(frequencies, width), nn.SiLU(), nn.Linear(width, width))
+        self.mlp = PerImage(nn.Linear(frequencies, width), nn.SiLU(), nn.Linear(width, width))
         for layer in (self.mlp[0], self.mlp[2]):
             nn.init.normal_(layer.weight, std=0.02)  # type: ignore[arg-type]
 

@@ -21,9 +21,11 @@ class SamplerSettings(Settings):
 
     Attributes:
         path: the kind of way from noise to data that it walks.
+        couples_images: whether an image depends, within a tolerance, on those it is drawn with.
     """
 
     path: ClassVar[PathKind] = "flow"
+    couples_images: ClassVar[bool] = False
 
     def problems(self, length: int | None) -> Iterator[tuple[str, str]]:
         """Yield `(key, message)` for what does not fit a process of `length` discrete steps (None: continuous)."""
@@ -55,6 +57,8 @@ class Dopri5Settings(SamplerSettings):
 
     The images of a batch share their steps, so that within the tolerance an image depends on its batch.
     """
+
+    couples_images: ClassVar[bool] = True
 
     rtol: float = Field(1e-3, gt=0, lt=1, description="error of a step, relative to the streams; SiT: 0.001")
     atol: float = Field(1e-6, gt=0, lt=1, description="error of a step, in the streams' unit; SiT: 0.000001")

@@ -1,0 +1,1 @@
+"""Scores: generated images compared with a reference, each number with the protocol that it depends on."""

@@ -1,0 +1,38 @@
+"""What a score depends on, apart from the weights: two scores are comparable if these are the same."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from ..run_folder import differences
+
+Protocol = dict[str, Any]
+
+TOLD_APART = ("code", "semantic")
+"""What is part of a protocol and its digest, but does not keep scores out of one column: the code's revision is said
+below a table, and scores of semantic streams, which are of the runs' own features, are in none."""
+
+
+def digest(protocol: Mapping[str, Any]) -> str:
+    """Return eight hex digits that tell protocols apart."""
+    return hashlib.sha256(json.dumps(protocol, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def comparable(protocol: Mapping[str, Any]) -> Protocol:
+    """Return what two scores must share to be compared: everything but `TOLD_APART`, and where data lie."""
+    reference = {key: value for key, value in protocol.get("reference", {}).items() if key != "what"}
+    return {key: value for key, value in protocol.items() if key not in TOLD_APART} | {"reference": reference}
+
+
+def clashes(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """Return `key: one -> other` for everything that keeps two scores from being compared."""
+    return differences(comparable(one), comparable(other))
+
+
+def without_sha(protocol: Mapping[str, Any]) -> Protocol:
+    """Return what is known of a protocol before the reference has been read."""
+    reference = {key: value for key, value in protocol["reference"].items() if key != "sha256"}
+    return {**protocol, "reference": reference}

@@ -1,0 +1,32 @@
+"""What scores are made with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ...components.data.source import Source
+from ..settings import EvaluateSettings
+from .collected import Probe
+from .references import Reference
+
+
+@dataclass(frozen=True)
+class ScoreParts:
+    """What scores are made with.
+
+    Attributes:
+        probes: every metric on everything that it is computed of.
+        reference: what generated images are compared with.
+        data: images whose semantic streams the generated ones are compared with; None: these are not scored.
+        extractor_identity: what the extractor's features depend on, as JSON values.
+        better: which way is better, by name of a score.
+    """
+
+    settings: EvaluateSettings
+    extractor: Any
+    extractor_identity: dict[str, Any]
+    probes: tuple[Probe, ...]
+    reference: Reference
+    data: Source | None
+    better: dict[str, str]

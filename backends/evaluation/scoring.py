@@ -1,0 +1,228 @@
+"""Scores of a model, with the protocol that they depend on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ...components.data.source import Source
+from ...components.images import to_pixels
+from ...components.streams import SEMANTIC
+from ..assembly import ImageModel
+from ..console import RunConsole
+from ..errors import RunFailed
+from ..generation import ImageGenerator
+from ..hardware import code_revision
+from ..loader import fixed_batches, pieces
+from ..model import JointModel
+from ..randomness import derived_generator
+from ..run_folder import RunFolder, short_digest, write_json
+from .collected import FEATURES, SEMANTIC_CELLS, Collected, Probe, compute, extracted
+from .protocol import Protocol, digest, without_sha
+from .records import Record, record_path, scores_of
+from .score_parts import ScoreParts
+from .shares import Make, Shares
+
+IMAGE_DIGESTS = "sha256"
+
+
+Known = dict[str, tuple[Collected, Protocol]]
+"""References that have been read, by what their statistics depend on."""
+
+
+class Scoring:
+    """Scores models of one recipe, by one protocol, with all processes.
+
+    Args:
+        known: references that were read before, shared between recipes.
+    """
+
+    def __init__(
+        self,
+        parts: ImageModel,
+        score: ScoreParts,
+        fabric: Fabric,
+        *,
+        precision: str,
+        console: RunConsole,
+        known: Known | None = None,
+    ) -> None:
+        self.parts, self.score, self.settings = parts, score, score.settings
+        self.fabric, self.precision, self.console = fabric, precision, console
+        self.device: torch.device = fabric.device
+        self.known: Known = {} if known is None else known
+        score.extractor.to(self.device)
+
+    def record(self, folder: RunFolder, model: JointModel, step: int) -> Record:
+        """Return the scores of a run's model at a step, from their file if they are there, or computed and written.
+
+        Raises:
+            RunFailed: too few images for a metric, or a value that is not finite.
+        """
+        asked, weights = self.protocol(), weights_digest(model)
+        for record in scores_of(folder):
+            same_model = record["step"] == step and record["weights_sha256"] == weights
+            if same_model and without_sha(record["protocol"]) == without_sha(asked):
+                return record
+        name = short_digest([asked, weights])
+        generated = self._generated(model, folder, name)
+        reference, identity = self._reference(folder)
+        if self.score.data is not None:
+            reference = reference.joined(self._true_semantics(model, self.score.data, folder, name))
+        protocol = asked | {"reference": identity}
+        record = {"step": step, "hash": digest(protocol), "weights_sha256": weights, "better": self.score.better}
+        record |= {"scores": self._computed(generated, reference), "protocol": protocol}
+        if self.fabric.is_global_zero:
+            write_json(record_path(folder, record), record)
+        self.fabric.barrier()
+        return record
+
+    def protocol(self) -> Protocol:
+        """Return everything that a score depends on apart from the weights; the reference's digest is not known yet."""
+        recipe, settings = self.parts.recipe, self.settings
+        average = settings.weights == "average"
+        side = self.parts.space.image_size
+        return {
+            "sampler": recipe["sampler"],
+            # An adaptive solver's steps are those of a whole batch.
+            **({"batch_size": settings.batch_size} if self.parts.couples_images else {}),
+            "guidance": recipe["guidance"] if settings.guided else {"name": "none"},
+            "weights": f"moving average, decay {recipe['train']['ema']}" if average else "last step's",
+            "labels": settings.labels if self.parts.num_classes else "none",
+            "samples": settings.samples,
+            "image": f"{side}x{side}, 8 bits",
+            "extractor": self.score.extractor_identity,
+            "resize": settings.extractor.resize(),
+            "metrics": [metric.model_dump(mode="json") for metric in settings.metrics],
+            "reference": self.score.reference.identity(),
+            "semantic": self._semantic_protocol(),
+            "seed": settings.seed,
+            "precision": self.precision,
+            "code": code_revision(),
+        }
+
+    def _semantic_protocol(self) -> dict[str, Any] | None:
+        if self.score.data is None:
+            return None
+        cells = self.settings.semantic_cells
+        return {"averaged to": f"{cells}x{cells}", "reference": f"first {self._semantic_count():,} images of the data"}
+
+    def _semantic_count(self) -> int:
+        return min(self.settings.samples, len(self.score.data)) if self.score.data is not None else 0
+
+    def _computed(self, generated: Collected, reference: Collected) -> dict[str, float]:
+        """Compute in the first process, and tell the others."""
+        scores: dict[str, float] = {}
+        problem: str | None = None
+        if self.fabric.is_global_zero:
+            try:
+                scores = compute(self.score.probes, generated, reference)
+            except ValueError as error:
+                problem = str(error)
+        problem, scores = self.fabric.broadcast((problem, scores))
+        if problem is not None:
+            raise RunFailed(f"no score: {problem}")
+        return scores
+
+    def _generated(self, model: JointModel, folder: RunFolder, name: str) -> Collected:
+        generator = self.parts.generator(self.device, self.precision, model=model, guided=self.settings.guided)
+
+        def make(piece: range) -> dict[str, Tensor]:
+            return self._values_of(generator, piece)
+
+        return self._collect(folder.evaluation / f".generated-{name}", self.score.probes, self.settings.samples, make)[
+            0
+        ]
+
+    def _values_of(self, generator: ImageGenerator, piece: range) -> dict[str, Tensor]:
+        streams = generator.streams(piece, self.settings.seed, self.settings.labels)
+        # Scored as they would be stored: in 8 bits.
+        values = extracted(self.score.extractor, to_pixels(self.parts.space.decode(streams)), self.device)
+        if self.score.data is not None:
+            values[SEMANTIC_CELLS] = cells(streams[SEMANTIC], self.settings.semantic_cells)
+        return values
+
+    def _reference(self, folder: RunFolder) -> tuple[Collected, Protocol]:
+        """Return statistics of the reference and its identity with the digest of its images."""
+        score, identity = self.score, self.score.reference.identity()
+        key = json.dumps([identity, score.extractor_identity, self.protocol()["metrics"]], sort_keys=True)
+        if key not in self.known:
+
+            def make(piece: range) -> dict[str, Tensor]:
+                images = score.reference.images(piece)
+                return extracted(score.extractor, images, self.device) | {IMAGE_DIGESTS: image_digests(images)}
+
+            probes = [probe for probe in score.probes if probe.reads != SEMANTIC_CELLS]
+            work = folder.evaluation / f".reference-{short_digest(key)}"
+            collected, hashed = self._collect(work, probes, len(score.reference), make)
+            moments = score.reference.moments(score.settings.extractor.name, score.settings.extractor.width())
+            if moments is not None:
+                collected.replace(FEATURES, moments)
+            self.known[key] = collected, {"sha256": hashed} | identity
+        return self.known[key]
+
+    def _true_semantics(self, model: JointModel, data: Source, folder: RunFolder, name: str) -> Collected:
+        """Return statistics of the data's semantic streams, which depend on the model where its projection learns."""
+        space = self.parts.space
+
+        def make(piece: range) -> dict[str, Tensor]:
+            streams = [self._true_stream(model, data, part) for part in pieces(piece, space.piece)]
+            return {SEMANTIC_CELLS: cells(torch.cat(streams), self.settings.semantic_cells)}
+
+        probes = [probe for probe in self.score.probes if probe.reads == SEMANTIC_CELLS]
+        return self._collect(folder.evaluation / f".semantics-{name}", probes, self._semantic_count(), make)[0]
+
+    def _true_stream(self, model: JointModel, data: Source, piece: range) -> Tensor:
+        images, _ = next(fixed_batches(data, piece, len(piece)))
+        observation = self.parts.space.observe(
+            self.parts.space.encode(images.to(self.device)), derived_generator(self.device, "semantics")
+        )
+        with torch.no_grad():
+            return model.clean_streams(observation)[SEMANTIC]
+
+    def _collect(self, work: Path, probes: Sequence[Probe], count: int, make: Make) -> tuple[Collected, str]:
+        """Return statistics of values that all processes compute, and a digest of the images where they have some.
+
+        Only the first process has the statistics: the others only compute their share.
+        """
+        shares = Shares(work, count, self.settings.batch_size)
+        with self.console.counting(work.name.lstrip(".").partition("-")[0], count) as progress:
+            shares.compute(self.fabric, make, progress)
+        collected, hashed = Collected(probes), hashlib.sha256()
+        for values in shares.read() if self.fabric.is_global_zero else ():
+            collected.update({kind: each.to(self.device) for kind, each in values.items()})
+            hashed.update(values[IMAGE_DIGESTS].numpy().tobytes() if IMAGE_DIGESTS in values else b"")
+        content: str = self.fabric.broadcast(hashed.hexdigest())
+        if self.fabric.is_global_zero:
+            shares.remove()
+        return collected, content
+
+
+def cells(stream: Tensor, side: int) -> Tensor:
+    """Return a stream `(B, C, h, w)` averaged to `side x side` cells (or its own grid's, if smaller), flat."""
+    pooled = F.adaptive_avg_pool2d(stream.float(), min(side, stream.shape[-1]))
+    return pooled.flatten(1)
+
+
+def image_digests(images: Tensor) -> Tensor:
+    """Return the SHA-256 of each image's pixels `(N, 32)` uint8; how images are cut into pieces does not matter."""
+    found = [hashlib.sha256(image.numpy().tobytes()).digest() for image in images.contiguous()]
+    return torch.from_numpy(np.frombuffer(b"".join(found), np.uint8).reshape(len(found), 32).copy())
+
+
+def weights_digest(model: nn.Module) -> str:
+    """Return sixteen hex digits that tell weights apart."""
+    found = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        found.update(name.encode())
+        found.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()[:16]

@@ -1,0 +1,1 @@
+"""Several recipes and seeds, scored alike: tables, curves, samples side by side."""

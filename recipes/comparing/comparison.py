@@ -1,0 +1,198 @@
+"""A study carried out: what is missing is trained and scored, then told as tables, curves and pictures."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ...backends.checkpoint import checkpoints
+from ...backends.console import RunConsole, relative
+from ...backends.errors import UserError
+from ...backends.evaluation.protocol import clashes
+from ...backends.evaluation.records import Record
+from ...backends.evaluation.scoring import Known
+from ...backends.hardware import environment
+from ...backends.pictures import grid_picture, save_picture
+from ...backends.reporting.comparison_data import (
+    Better,
+    ComparedRow,
+    Comparison,
+    ComparisonTable,
+    Curve,
+    Grid,
+    Spread,
+    Sweep,
+    SweepRow,
+    write_comparison,
+)
+from ...backends.reporting.comparison_report import write_comparison_report
+from ...backends.run_folder import RunFolder
+from .. import derive
+from ..evaluating import RunScorer
+from .curves import mean_curve, step_reaching
+from .rows import TableRow, changed, run_of, score_run, scorer_of, table_rows
+from .study import StudySettings, SweepValue, TableSettings
+from .text import markdown
+
+GRID_IMAGES = 36
+GRID_SEED = 0
+
+
+@dataclass(frozen=True)
+class ScoredRow:
+    """A row with the scores of its runs, one list a run."""
+
+    row: TableRow
+    runs: list[RunFolder]
+    records: list[list[Record]]
+    scorer: RunScorer
+
+
+class Comparing:
+    """Carries out one study.
+
+    Args:
+        root: folder of all runs.
+        folder: where tables, pictures and the report go.
+        command: the line that was typed.
+    """
+
+    def __init__(self, study: StudySettings, root: Path, folder: Path, command: str = "") -> None:
+        self.study, self.root, self.folder, self.command = study, root, folder, command
+        self.known: Known = {}
+        self.console = RunConsole()
+
+    def run(self) -> str:
+        """Train and score what is missing, write everything, and return the tables as Markdown.
+
+        Raises:
+            UserError: a recipe is wrong, asks for no score, or rows are scored by different protocols.
+        """
+        # All recipes are read before the first one is trained.
+        tables = [(table, table_rows(table, self.study.seeds, self.study.changes)) for table in self.study.tables]
+        for _, rows in tables:
+            _require_scores(rows)
+        made = [self._table(number, table, rows) for number, (table, rows) in enumerate(tables, start=1)]
+        title = self.study.title or ", ".join(row.name for row in made[0].rows)
+        comparison = Comparison(title=title, tables=made, command=self.command, environment=environment())
+        write_comparison(self.folder, comparison)
+        report = write_comparison_report(self.folder)
+        return f"{markdown(comparison)}\n\nreport  {relative(report)}"
+
+    def _table(self, number: int, table: TableSettings, rows: Sequence[TableRow]) -> ComparisonTable:
+        # Everything is trained before anything is scored: a clash of protocols is found before hours of scoring.
+        trained = [(row, [run_of(member, self.root) for member in row.members]) for row in rows]
+        scorers = [scorer_of(row.members[0], runs[0], self.known) for row, runs in trained]
+        _require_one_protocol([row.name for row in rows], [scorer.scoring.protocol() for scorer in scorers])
+        scored = [
+            ScoredRow(row, runs, [self._scores(row, scorer, run) for run in runs], scorer)
+            for (row, runs), scorer in zip(trained, scorers, strict=True)
+        ]
+        first = scored[0].records[0][-1]
+        metrics: dict[str, Better] = {
+            name: way for name, way in first["better"].items() if not name.startswith(derive.SEMANTIC_PREFIX)
+        }
+        main = next(iter(metrics))
+        return ComparisonTable(
+            title=table.title,
+            note=table.note,
+            metrics=metrics,
+            main=main,
+            rows=compared_rows(scored, main, metrics),
+            sweeps=[self._sweep(table, rows, key, values, list(metrics)) for key, values in table.sweeps.items()],
+            grids=[self._grid(number, index, each) for index, each in enumerate(scored)],
+            protocol=first["protocol"],
+            hash=first["hash"],
+            revisions=sorted({str(r["protocol"]["code"]) for each in scored for run in each.records for r in run}),
+        )
+
+    def _scores(self, row: TableRow, scorer: RunScorer, run: RunFolder) -> list[Record]:
+        self.console.say(f"scoring {row.name}: {relative(run.path)}")
+        return score_run(scorer, run)
+
+    def _sweep(
+        self,
+        table: TableSettings,
+        rows: Sequence[TableRow],
+        key: str,
+        values: Sequence[SweepValue],
+        metrics: Sequence[str],
+    ) -> Sweep:
+        unknown = [name for name in table.sweep_rows if name not in table.rows]
+        if unknown:
+            raise UserError(f"sweep_rows: there is no row '{unknown[0]}'")
+        chosen = [row for row in rows if row.name in table.sweep_rows or not table.sweep_rows]
+        made = [SweepRow(name=row.name, scores=[self._at(row, key, v, metrics) for v in values]) for row in chosen]
+        return Sweep(key=key, values=list(values), rows=made)
+
+    def _at(self, row: TableRow, key: str, value: SweepValue, metrics: Sequence[str]) -> dict[str, Spread]:
+        """Return the last scores of a row with one value of a sweep."""
+        self.console.say(f"scoring {row.name} with {key}={value}")
+        members = [changed(member, f"{key}={value}") for member in row.members]
+        runs = [run_of(member, self.root) for member in members]
+        scorer = scorer_of(members[0], runs[0], self.known)
+        lasts = [score_run(scorer, run, last_alone=True)[-1]["scores"] for run in runs]
+        return {name: Spread.of([last[name] for last in lasts]) for name in metrics}
+
+    def _grid(self, table: int, index: int, scored: ScoredRow) -> Grid:
+        """Draw the same noise and labels in every row, from its first run."""
+        images = scored.scorer.images(checkpoints(scored.runs[0])[-1], range(GRID_IMAGES), GRID_SEED)
+        name = f"samples-{table}-{index + 1}.png"
+        save_picture(grid_picture(images), self.folder / name)
+        return Grid(name=scored.row.name, picture=name)
+
+
+def compared_rows(scored: Sequence[ScoredRow], main: str, metrics: dict[str, Better]) -> list[ComparedRow]:
+    """Return the rows of a table: scores at the last step that all runs share, against the first row."""
+    curves = [[{int(r["step"]): dict(r["scores"]) for r in records} for records in each.records] for each in scored]
+    means = [mean_curve([{step: s[main] for step, s in run.items()} for run in row]) for row in curves]
+    shared = set.intersection(*(set(mean) for mean in means))
+    if not shared:
+        raise UserError("the runs have no step in common at which they were scored: train.checkpoint_every, train.keep")
+    last = max(shared)
+    goal = means[0][last]
+    return [
+        ComparedRow(
+            name=each.row.name,
+            runs=[relative(run.path) for run in each.runs],
+            seeds=[member.seed for member in each.row.members],
+            curves=[_finite(run) for run in row],
+            final={name: Spread.of([run[last][name] for run in row]) for name in metrics},
+            ratio=mean[last] / goal if len(scored) > 1 else None,
+            reaches_first=(reached := step_reaching(mean, goal, metrics[main])),
+            faster=last / reached if reached else None,
+        )
+        for each, row, mean in zip(scored, curves, means, strict=True)
+    ]
+
+
+def _finite(run: dict[int, dict[str, float]]) -> Curve:
+    return {step: dict(scores) for step, scores in run.items()}
+
+
+def _require_scores(rows: Sequence[TableRow]) -> None:
+    for row in rows:
+        evaluate = row.members[0].recipe.settings.evaluate
+        if not evaluate.samples or not evaluate.metrics:
+            raise UserError(f"{row.name}: asks for no score; set evaluate.samples and evaluate.metrics")
+
+
+def _require_one_protocol(names: Sequence[str], protocols: Sequence[dict[str, Any]]) -> None:
+    problems = [
+        f"{name} and {names[0]} are scored differently, which is not to be compared: {clash}"
+        for name, protocol in zip(names, protocols, strict=True)
+        for clash in clashes(protocols[0], protocol)
+    ]
+    if problems:
+        raise UserError(*problems, "make them alike with --set key=value")
+
+
+def fresh_folder(folder: Path) -> Path:
+    """Return a folder for a comparison, emptied of the pictures of an earlier one."""
+    if folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True)
+    return folder

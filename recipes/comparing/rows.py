@@ -1,0 +1,125 @@
+"""Runs of a row: found, or trained; and scored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ...backends.checkpoint import checkpoints, step_of
+from ...backends.errors import UserError
+from ...backends.evaluation.records import Record
+from ...backends.evaluation.scoring import Known
+from ...backends.run_folder import RunFolder
+from ..evaluating import RunScorer, implied_guidance, scored_recipe
+from ..recipe import Recipe, from_values, load
+from .study import RowSettings, TableSettings
+
+SCORED = ("evaluate", "guidance", "sampler")
+"""Sections of a recipe that do not change the weights that it leads to."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """One run of a row.
+
+    Attributes:
+        recipe: what it is trained by and, more so, scored by.
+        folder: where it is, None for one that may have to be trained.
+    """
+
+    seed: int
+    recipe: Recipe
+    folder: RunFolder | None = None
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """Runs that differ in their seeds alone."""
+
+    name: str
+    members: Sequence[Member]
+
+
+def table_rows(table: TableSettings, seeds: Sequence[int], changes: Sequence[str]) -> list[TableRow]:
+    """Read every recipe of a table, with changes of all tables.
+
+    Raises:
+        UserError: every problem of the first row that has some.
+    """
+    everywhere = [*changes, *table.changes]
+    return [TableRow(name, _members(row, seeds, everywhere)) for name, row in table.rows.items()]
+
+
+def _members(row: RowSettings, seeds: Sequence[int], changes: Sequence[str]) -> list[Member]:
+    all_changes = [*changes, *row.changes]
+    if not row.runs:
+        guided = implied_guidance(all_changes)
+        recipes = [load(row.recipe, [*guided, *all_changes, f"train.seed={seed}"]) for seed in seeds]
+        return [Member(seed, recipe) for seed, recipe in zip(seeds, recipes, strict=True)]
+    folders = [RunFolder(path.expanduser()) for path in row.runs]
+    recipes = [scored_recipe(folder, all_changes) for folder in folders]
+    return [Member(recipe.settings.train.seed, recipe, folder) for recipe, folder in zip(recipes, folders, strict=True)]
+
+
+def changed(member: Member, change: str) -> Member:
+    """Return a member with another change: of its scores, or of its training.
+
+    Raises:
+        UserError: a change that does not fit, or would change the weights of a run that is there.
+    """
+    recipe = from_values(member.recipe.name, member.recipe.resolved(), [*implied_guidance([change]), change])
+    folder = member.folder
+    if folder is not None and not trained_alike(recipe.resolved(), member.recipe.resolved()):
+        raise UserError(f"{folder.path}: {change} changes what is trained; name the recipe instead of the run")
+    return Member(member.seed, recipe, folder)
+
+
+def trained_alike(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Return whether two resolved recipes lead to the same weights."""
+    return all(one[key] == other[key] for key in one.keys() | other.keys() if key not in SCORED)
+
+
+def run_of(member: Member, root: Path) -> RunFolder:
+    """Return the finished run of a member: the one that is there, whatever it was scored by, or a new one.
+
+    Raises:
+        UserError: its data or a model cannot be used.
+        Interrupted: the run was stopped; a checkpoint is kept.
+    """
+    if member.folder is not None:
+        return member.folder
+    wanted = member.recipe.resolved()
+    for path in sorted((root / member.recipe.name).glob("*/done.json"), reverse=True):
+        if trained_alike(_as_read_today(RunFolder(path.parent)), wanted):
+            return RunFolder(path.parent)
+    return RunFolder(member.recipe.run(root=root).folder)
+
+
+def _as_read_today(run: RunFolder) -> dict[str, Any]:
+    """Return a run's recipe with every value that there is today; as it is, if it cannot be read any more."""
+    try:
+        return from_values(run.path.parent.name, run.recipe(), data="unused").resolved()
+    except UserError:
+        return run.recipe()
+
+
+def score_run(scorer: RunScorer, run: RunFolder, *, last_alone: bool = False) -> list[Record]:
+    """Return the scores of a run's kept checkpoints, and those that it made on its way by the same protocol.
+
+    Raises:
+        UserError: there is no checkpoint, or a damaged one.
+    """
+    found = checkpoints(run)
+    if not found:
+        raise UserError(f"{run.path}: no checkpoint yet; let the run reach its first one")
+    scored = [scorer.score(run, checkpoint) for checkpoint in (found[-1:] if last_alone else found)]
+    kept = {step_of(checkpoint) for checkpoint in found}
+    earlier = [] if last_alone else [record for record in scorer.scored_before(run) if record["step"] not in kept]
+    return sorted([*earlier, *scored], key=lambda record: int(record["step"]))
+
+
+def scorer_of(member: Member, run: RunFolder, known: Known) -> RunScorer:
+    """Return what scores the runs of a row: they differ in their weights alone."""
+    return RunScorer(member.recipe, run.num_classes(), known)

@@ -1,0 +1,101 @@
+"""What is compared: rows of recipes or runs, the seeds, and values that are gone through."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, ValidationError, field_validator
+
+from ...backends.errors import UserError
+from ...backends.settings import MAX_SEED
+from ...components.settings import Settings
+from ..recipe import problem_line
+from ..yaml_reader import parse_value, read_yaml
+
+SweepValue = float | str
+Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
+
+
+class RowSettings(Settings):
+    """One row: a recipe with changes, written `recipe key=value ...`, or folders of runs."""
+
+    recipe: str = ""
+    changes: list[str] = Field(default_factory=list)
+    runs: list[Path] = Field(default_factory=list)
+
+
+class TableSettings(Settings):
+    """Rows that are scored by one protocol; the first is what the others are measured against."""
+
+    title: str = ""
+    note: str = Field("", description="said below the table")
+    rows: dict[str, RowSettings] = Field(min_length=1, description="name -> recipe with changes")
+    changes: list[str] = Field(default_factory=list, description="changes to the recipes of all rows")
+    sweeps: dict[str, list[SweepValue]] = Field(
+        default_factory=dict, description="key -> values: the last weights of every run scored with each"
+    )
+    sweep_rows: list[str] = Field(default_factory=list, description="names of the rows that are swept; empty: all")
+
+    @field_validator("rows", mode="before")
+    @classmethod
+    def _short_rows(cls, rows: Any) -> Any:
+        return {name: parse_row(row) if isinstance(row, str) else row for name, row in dict(rows).items()}
+
+
+class StudySettings(Settings):
+    """Tables of one study."""
+
+    title: str = ""
+    seeds: list[Seed] = Field(default_factory=lambda: [0], min_length=1, description="values of train.seed")
+    changes: list[str] = Field(default_factory=list, description="changes to every recipe")
+    tables: list[TableSettings] = Field(min_length=1)
+
+
+def parse_row(text: str) -> dict[str, Any]:
+    """Return a row written as on the command line: a recipe and `key=value` changes, or folders of runs."""
+    words = shlex.split(text)
+    if words and all(is_run(Path(word)) for word in words):
+        return {"runs": words}
+    return {"recipe": words[0] if words else "", "changes": words[1:]}
+
+
+def is_run(path: Path) -> bool:
+    """Return whether a path is a run folder."""
+    return (path.expanduser() / "resolved.json").is_file()
+
+
+def read_study(path: Path) -> StudySettings:
+    """Read a study's YAML file.
+
+    Raises:
+        UserError: every problem, one line each: `file:line: key: message`.
+    """
+    sourced = read_yaml(path, str(path))
+    try:
+        return StudySettings.model_validate(sourced.values)
+    except ValidationError as error:
+        raise UserError(*[problem_line(sourced, each["loc"], each["msg"]) for each in error.errors()]) from None
+
+
+def is_study(path: Path) -> bool:
+    """Return whether a file is a study rather than a recipe."""
+    return path.suffix in (".yaml", ".yml") and path.is_file() and "tables" in read_yaml(path, str(path)).values
+
+
+def parse_sweeps(texts: Sequence[str]) -> dict[str, list[SweepValue]]:
+    """Return sweeps written `key=value,value,...`.
+
+    Raises:
+        UserError: one that is not.
+    """
+    sweeps: dict[str, list[SweepValue]] = {}
+    for text in texts:
+        key, _, values = text.partition("=")
+        found = [parse_value(value) for value in values.split(",") if value]
+        if not key or len(found) < 2 or not all(isinstance(value, int | float | str) for value in found):
+            raise UserError(f"--sweep: '{text}': a sweep is written key=value,value,..., as in guidance.scale=1,1.5,2")
+        sweeps[key] = found
+    return sweeps

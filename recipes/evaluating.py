@@ -1,0 +1,106 @@
+"""Scores of runs that are there, by any protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from torch import Tensor
+
+from ..backends.checkpoint import load_weights, newest_checkpoint, step_of
+from ..backends.console import RunConsole, relative
+from ..backends.evaluation.protocol import clashes, without_sha
+from ..backends.evaluation.records import Record, record_path, score_lines, scores_of
+from ..backends.evaluation.scoring import Known, Scoring
+from ..backends.hardware import make_fabric, resolve_precision
+from ..backends.processes import leave
+from ..backends.run_folder import RunFolder
+from .assemble import build_encoder, build_source, image_model
+from .judging import needs_data, score_parts
+from .recipe import Recipe, from_values
+
+
+def evaluate_run(folder: Path, overrides: Sequence[str] = ()) -> Path:
+    """Score the newest checkpoint of a run folder, say the scores, and return their file.
+
+    Args:
+        overrides: changes of what does not change the weights. One of the guidance means scores with guidance.
+
+    Raises:
+        UserError: not a run folder, an override that does not fit, or data that are needed and not there.
+    """
+    run = RunFolder(folder)
+    scorer = RunScorer(scored_recipe(run, overrides), run.num_classes())
+    record = scorer.score(run, newest_checkpoint(run))
+    console = RunConsole(quiet=not scorer.fabric.is_global_zero)
+    for line in score_lines(record):
+        console.say(line)
+    path = record_path(run, record)
+    console.say(f"protocol   {relative(path)}")
+    leave(scorer.fabric)
+    return path
+
+
+class RunScorer:
+    """Scores checkpoints of runs whose networks are those of one recipe.
+
+    Args:
+        num_classes: of the data that the runs were trained on.
+        known: references that were read before.
+
+    Raises:
+        UserError: the data, a model or the reference cannot be used.
+    """
+
+    def __init__(self, recipe: Recipe, num_classes: int, known: Known | None = None) -> None:
+        settings = recipe.settings
+        self.fabric = make_fabric(settings.fabric)
+        self.fabric.launch()
+        source = build_source(settings.data) if needs_data(settings) else None
+        score = score_parts(settings, source)
+        self.parts = image_model(recipe, num_classes, build_encoder(settings) if score.data is not None else None)
+        self.parts.space.to(self.fabric.device)
+        self.parts.model.to(self.fabric.device)
+        console = RunConsole(quiet=not self.fabric.is_global_zero)
+        self.precision = resolve_precision(settings.fabric, self.fabric.device.type)
+        self.scoring = Scoring(self.parts, score, self.fabric, precision=self.precision, console=console, known=known)
+        self.evaluate = settings.evaluate
+
+    def score(self, run: RunFolder, checkpoint: Path) -> Record:
+        """Return the scores of a checkpoint, read or computed.
+
+        Raises:
+            UserError: it is damaged, or belongs to another model.
+        """
+        load_weights(checkpoint, self.parts.model, ema=self.evaluate.weights == "average")
+        return self.scoring.record(run, self.parts.model, step_of(checkpoint))
+
+    def scored_before(self, run: RunFolder) -> list[Record]:
+        """Return the scores that a run has by this very protocol."""
+        asked = self.scoring.protocol()
+        return [record for record in scores_of(run) if not clashes(without_sha(record["protocol"]), asked)]
+
+    def images(self, checkpoint: Path, indices: range, seed: int) -> Tensor:
+        """Return images of a checkpoint `(N, 3, H, W)` in [-1, 1], with guidance if they are scored with it."""
+        load_weights(checkpoint, self.parts.model, ema=self.evaluate.weights == "average")
+        generator = self.parts.generator(self.fabric.device, self.precision, guided=self.evaluate.guided)
+        return generator.images(indices, seed, self.evaluate.labels)
+
+
+def scored_recipe(run: RunFolder, overrides: Sequence[str]) -> Recipe:
+    """Return the recipe of a run with changes of how it is scored.
+
+    Raises:
+        UserError: not a run folder, or an override that does not fit.
+    """
+    changes = [*implied_guidance(overrides), *overrides]
+    name, values = run.path.resolve().parent.name, run.recipe()
+    recipe = from_values(name, values, changes, data="unused")
+    return from_values(name, values, changes) if needs_data(recipe.settings) else recipe
+
+
+def implied_guidance(overrides: Sequence[str]) -> list[str]:
+    """Return that scores are with guidance, if changes concern it and do not say so themselves."""
+    guided = any(change.startswith(("guidance.", "guidance=")) for change in overrides)
+    said = any(change.startswith("evaluate.guided") for change in overrides)
+    return ["evaluate.guided=true"] if guided and not said else []
