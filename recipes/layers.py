@@ -13,10 +13,20 @@ from ..components.settings import near_name
 from .yaml_reader import KeyPath, Sourced, parse_value, read_yaml
 
 COMMAND_LINE = "command line"
+STUDIES = "studies/"
 
 
 def shipped_recipes() -> dict[str, Path]:
     """Return the recipes that come with the package, by bare name (`pixel_coredi`, `imagenet256/...`)."""
+    return {name: path for name, path in _shipped().items() if not name.startswith(STUDIES)}
+
+
+def shipped_studies() -> dict[str, Path]:
+    """Return the studies that come with the package, by bare name (`studies/shapes`)."""
+    return {name: path for name, path in _shipped().items() if name.startswith(STUDIES)}
+
+
+def _shipped() -> dict[str, Path]:
     root = Path(str(files(__package__)))
     return {path.relative_to(root).with_suffix("").as_posix(): path for path in sorted(root.rglob("*.yaml"))}
 

@@ -11,7 +11,7 @@ from ...backends.errors import UserError
 from ...backends.run_folder import RunFolder, short_digest
 from .comparison import Comparing, fresh_folder
 from .rows import trained_alike
-from .study import RowSettings, StudySettings, TableSettings, is_run, is_study, parse_row, parse_sweeps, read_study
+from .study import RowSettings, StudySettings, TableSettings, find_study, is_run, parse_row, parse_sweeps, read_study
 
 FOLDER = "comparisons"
 
@@ -45,11 +45,11 @@ def study_of(
     Raises:
         UserError: a study file beside something else, or a sweep that is not written as one.
     """
-    studies = [thing for thing in things if is_study(Path(thing))]
+    studies = [path for path in map(find_study, things) if path is not None]
     if studies:
         if len(things) > 1:
             raise UserError(f"{studies[0]}: a study is compared by itself")
-        study = read_study(Path(studies[0]))
+        study = read_study(studies[0])
         return study.model_copy(update={"changes": [*study.changes, *changes]})
     runs = [Path(thing) for thing in things if is_run(Path(thing).expanduser())]
     recipes = {_label(thing): RowSettings(**parse_row(thing)) for thing in things if Path(thing) not in runs}

@@ -125,13 +125,19 @@ class Comparing:
         if unknown:
             raise UserError(f"sweep_rows: there is no row '{unknown[0]}'")
         chosen = [row for row in rows if row.name in table.sweep_rows or not table.sweep_rows]
-        made = [SweepRow(name=row.name, scores=[self._at(row, key, v, metrics) for v in values]) for row in chosen]
+        made = [
+            SweepRow(
+                name=row.name,
+                scores=[self._at(row, [*table.sweep_changes, f"{key}={value}"], metrics) for value in values],
+            )
+            for row in chosen
+        ]
         return Sweep(key=key, values=list(values), rows=made)
 
-    def _at(self, row: TableRow, key: str, value: SweepValue, metrics: Sequence[str]) -> dict[str, Spread]:
+    def _at(self, row: TableRow, changes: Sequence[str], metrics: Sequence[str]) -> dict[str, Spread]:
         """Return the last scores of a row with one value of a sweep."""
-        self.console.say(f"scoring {row.name} with {key}={value}")
-        members = [changed(member, f"{key}={value}") for member in row.members]
+        self.console.say(f"scoring {row.name} with {' '.join(changes)}")
+        members = [changed(member, changes) for member in row.members]
         runs = [run_of(member, self.root) for member in members]
         scorer = scorer_of(members[0], runs[0], self.known)
         lasts = [score_run(scorer, run, last_alone=True)[-1]["scores"] for run in runs]

@@ -63,16 +63,16 @@ def _members(row: RowSettings, seeds: Sequence[int], changes: Sequence[str]) -> 
     return [Member(recipe.settings.train.seed, recipe, folder) for recipe, folder in zip(recipes, folders, strict=True)]
 
 
-def changed(member: Member, change: str) -> Member:
-    """Return a member with another change: of its scores, or of its training.
+def changed(member: Member, changes: Sequence[str]) -> Member:
+    """Return a member with further changes: of its scores, or of its training.
 
     Raises:
         UserError: a change that does not fit, or would change the weights of a run that is there.
     """
-    recipe = from_values(member.recipe.name, member.recipe.resolved(), [*implied_guidance([change]), change])
+    recipe = from_values(member.recipe.name, member.recipe.resolved(), [*implied_guidance(changes), *changes])
     folder = member.folder
     if folder is not None and not trained_alike(recipe.resolved(), member.recipe.resolved()):
-        raise UserError(f"{folder.path}: {change} changes what is trained; name the recipe instead of the run")
+        raise UserError(f"{folder.path}: {changes[-1]} changes what is trained; name the recipe instead of the run")
     return Member(member.seed, recipe, folder)
 
 

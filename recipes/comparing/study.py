@@ -12,6 +12,7 @@ from pydantic import Field, ValidationError, field_validator
 from ...backends.errors import UserError
 from ...backends.settings import MAX_SEED
 from ...components.settings import Settings
+from ..layers import shipped_studies
 from ..recipe import problem_line
 from ..yaml_reader import parse_value, read_yaml
 
@@ -37,6 +38,7 @@ class TableSettings(Settings):
     sweeps: dict[str, list[SweepValue]] = Field(
         default_factory=dict, description="key -> values: the last weights of every run scored with each"
     )
+    sweep_changes: list[str] = Field(default_factory=list, description="changes that go with every value of a sweep")
     sweep_rows: list[str] = Field(default_factory=list, description="names of the rows that are swept; empty: all")
 
     @field_validator("rows", mode="before")
@@ -80,9 +82,16 @@ def read_study(path: Path) -> StudySettings:
         raise UserError(*[problem_line(sourced, each["loc"], each["msg"]) for each in error.errors()]) from None
 
 
-def is_study(path: Path) -> bool:
-    """Return whether a file is a study rather than a recipe."""
-    return path.suffix in (".yaml", ".yml") and path.is_file() and "tables" in read_yaml(path, str(path)).values
+def find_study(name: str) -> Path | None:
+    """Return the file of a study: a YAML file with `tables`, or one that is shipped; None if it is something else.
+
+    Raises:
+        UserError: a file that cannot be read.
+    """
+    path = Path(name).expanduser()
+    if path.suffix in (".yaml", ".yml") and path.is_file():
+        return path if "tables" in read_yaml(path, str(path)).values else None
+    return shipped_studies().get(name.removeprefix("recipes/").removesuffix(".yaml"))
 
 
 def parse_sweeps(texts: Sequence[str]) -> dict[str, list[SweepValue]]:

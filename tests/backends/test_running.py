@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from latsem.backends.checkpoint import checkpoints, verify
 from latsem.backends.errors import Interrupted, RunFailed, UserError
-from latsem.backends.evaluation import Evaluator
+from latsem.backends.evaluation.records import scores_of
 from latsem.backends.loader import BatchPlan, ImageFeed, MicroBatches, training_batches
 from latsem.backends.log import read_lines
 from latsem.backends.order import epoch_order
@@ -25,7 +25,7 @@ from latsem.backends.run_folder import RunFolder, differences
 from latsem.backends.training import Trainer, make_ema
 from latsem.components.registry import create
 from latsem.recipes import load
-from latsem.recipes.assemble import evaluate_run, open_run, open_session
+from latsem.recipes.assemble import open_run, open_session
 
 
 def weights(folder: Path, which: str = "ema") -> dict[str, torch.Tensor]:
@@ -121,8 +121,8 @@ def test_the_same_seed_gives_the_same_weights_bit_for_bit(tmp_path: Path) -> Non
     for which in ("model", "ema", "optimizer"):
         assert equal(weights(one, which), weights(same, which))
     assert not equal(weights(one), weights(other))
-    scores = [json.loads((f / "evaluation" / "step-00000004.json").read_text())["scores"] for f in (one, same)]
-    assert scores[0] == scores[1]
+    (scored,), (again,) = (scores_of(RunFolder(folder)) for folder in (one, same))
+    assert scored == again
 
 
 @pytest.mark.parametrize(("data", "stop_at"), [("shapes", 1), ("shapes", 3), ("webdataset", 3)])
@@ -190,10 +190,8 @@ def test_an_image_depends_on_its_seed_and_not_on_what_is_drawn_beside_it(tmp_pat
     result = load("pixel_coredi", QUICK_JOINT).run(root=tmp_path, quiet=True)
     many = result.sample(7, seed=4)
     alone = result.generator.images([5], seed=4)
-    assert torch.allclose(many[5], alone[0], atol=1e-5)
+    assert torch.equal(many[5], alone[0])
     assert not torch.allclose(many, result.sample(7, seed=5))
-    assert list(result.generator.labels(range(7))) == [0, 1, 2, 3, 4, 0, 1]
-    assert list(result.generator.labels(range(2), only=3)) == [3, 3]
 
 
 def test_a_run_can_be_opened_with_another_sampler_and_guidance(tmp_path: Path) -> None:
@@ -250,33 +248,6 @@ def test_a_gradient_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoi
     folder = RunFolder(tmp_path / "pixel_jit" / "nan")
     assert [path.name for path in checkpoints(folder)] == ["step-00000002"]
     assert all(bool(x.isfinite().all()) for x in weights(folder.path).values() if x.is_floating_point())
-
-
-def test_scores_carry_their_protocol_and_the_data_scores_zero_against_itself(tmp_path: Path) -> None:
-    session = open_session(load("pixel_jit", QUICK_JOINT[:-1]), root=tmp_path, quiet=True)
-    folder = session.run().folder
-    record = json.loads((folder / "evaluation" / "step-00000004.json").read_text())
-    assert record["protocol"]["samples"] == 66 and record["protocol"]["guidance"] == {"name": "none"}
-    assert record["protocol"]["sampler"] == {"name": "heun", "steps": 2}
-
-    class Data:
-        def batches(self, indices: range, batch_size: int, seed: int) -> list[torch.Tensor]:
-            return [torch.stack([session.assembly.source.item(i, 0)[0] for i in range(70)]).float() / 127.5 - 1]
-
-    evaluator: Evaluator = session.scoring.evaluator
-    assert evaluator.score(Data())["frechet"] == pytest.approx(0, abs=1e-6)  # type: ignore[arg-type]
-
-
-def test_a_run_can_be_scored_again_by_another_protocol(tmp_path: Path) -> None:
-    recipe = load("latent_redi", QUICK_JOINT)
-    result = recipe.run(root=tmp_path, quiet=True)
-    same = json.loads(evaluate_run(result.folder).read_text())
-    assert same["scores"] == result.scores
-    guided = json.loads(evaluate_run(result.folder, ["guidance=representation", "evaluate.guided=true"]).read_text())
-    assert guided["protocol"]["guidance"]["name"] == "representation" and guided["scores"] != same["scores"]
-    assert recipe.run(root=tmp_path, quiet=True).scores == result.scores
-    with pytest.raises(UserError, match="train.semantic_dropout is 0"):
-        evaluate_run(result.folder, ["guidance=representation", "train.semantic_dropout=0"])
 
 
 def test_dropping_semantics_that_are_not_there_has_no_effect(tmp_path: Path) -> None:

@@ -1,0 +1,246 @@
+"""Scores: what they are compared with, what they depend on, and that nothing of it is lost or left out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import QUICK, QUICK_JOINT
+
+from latsem.backends.errors import RunFailed, UserError
+from latsem.backends.evaluation.protocol import clashes, digest
+from latsem.backends.evaluation.records import scores_of
+from latsem.backends.evaluation.references import NpzReference, SourceReference
+from latsem.backends.evaluation.scoring import cells, image_digests
+from latsem.backends.evaluation.shares import Shares
+from latsem.backends.generation import ImageGenerator
+from latsem.backends.hardware import make_fabric
+from latsem.backends.run_folder import RunFolder
+from latsem.backends.settings import FabricSettings
+from latsem.components.moments import Moments
+from latsem.components.registry import create
+from latsem.recipes import load
+from latsem.recipes.assemble import open_run
+from latsem.recipes.evaluating import evaluate_run
+
+ALL = "evaluate.metrics=[frechet, {name: kernel, subset_size: 20}, precision_recall, density_coverage]"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a run of a few steps, not scored."""
+    recipe = load("latent_redi", [*QUICK_JOINT, "evaluate.samples=0"])
+    return recipe.run(root=tmp_path_factory.mktemp("runs"), quiet=True).folder
+
+
+SCORED = ["evaluate.samples=66", ALL]
+
+
+def record_of(path: Path) -> dict[str, object]:
+    record: dict[str, object] = json.loads(path.read_text())
+    return record
+
+
+def test_every_score_comes_with_its_protocol(folder: Path) -> None:
+    record = record_of(evaluate_run(folder, SCORED))
+    names = ["frechet", "kernel", "kernel_std", "precision", "recall", "density", "coverage"]
+    scores, protocol = record["scores"], record["protocol"]
+    assert set(scores) == {*names, *(f"semantic/{name}" for name in names)}  # type: ignore[call-overload]
+    assert set(record["better"]) == {name for name in scores if not name.endswith("_std")}  # type: ignore[call-overload, attr-defined]
+    assert isinstance(protocol, dict) and record["hash"] == digest(protocol)
+    expected = {
+        "sampler": {"name": "heun", "steps": 2},
+        "guidance": {"name": "none"},
+        "weights": "moving average, decay 0.98",
+        "labels": "balanced",
+        "samples": 66,
+        "image": "32x32, 8 bits",
+        "seed": 1000,
+        "precision": protocol["precision"],
+        "semantic": {"averaged to": "2x2", "reference": "first 66 images of the data"},
+    }
+    assert {key: protocol[key] for key in expected} == expected
+    assert {"extractor", "resize", "metrics", "reference", "code"} <= protocol.keys()
+    assert protocol["reference"]["images"] == 70 and len(protocol["reference"]["sha256"]) == 64
+
+
+def test_scores_against_the_same_images_are_perfect(folder: Path, tmp_path: Path) -> None:
+    """What `sample` writes is what `evaluate` scores: as a folder, and as the file that ADM's evaluator reads."""
+    run = open_run(folder, ["guidance=none"])
+    for target in (tmp_path / "images", tmp_path / "images.npz"):
+        run.write_images(66, 1000, target)
+        record = record_of(evaluate_run(folder, [*SCORED, f"evaluate.reference={target}", "evaluate.semantic_cells=0"]))
+        scores = record["scores"]
+        assert isinstance(scores, dict)
+        assert scores["frechet"] == pytest.approx(0, abs=1e-6)
+        assert (scores["precision"], scores["recall"], scores["coverage"]) == (1, 1, 1)
+
+
+def test_a_score_that_is_there_is_not_made_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    protocol = [*SCORED, "evaluate.seed=7"]
+    first = evaluate_run(folder, protocol)
+    before = first.read_bytes()
+
+    def never(self: ImageGenerator, *arguments: object) -> None:
+        raise AssertionError("drawn again")
+
+    monkeypatch.setattr(ImageGenerator, "streams", never)
+    assert evaluate_run(folder, protocol) == first and first.read_bytes() == before
+    assert evaluate_run(folder, [*protocol, "evaluate.batch_size=11"]) == first
+    with pytest.raises(AssertionError, match="drawn again"):
+        evaluate_run(folder, [*protocol, "evaluate.labels=random"])
+
+
+@pytest.mark.parametrize("size", [7, 64])
+def test_scores_do_not_depend_on_the_batch(folder: Path, size: int) -> None:
+    record = record_of(evaluate_run(folder, [*SCORED, "evaluate.seed=8"]))
+    path = next((folder / "evaluation").glob(f"*-{record['hash']}.json"))
+    path.unlink()
+    again = record_of(evaluate_run(folder, [*SCORED, "evaluate.seed=8", f"evaluate.batch_size={size}"]))
+    assert again == record
+
+
+def test_an_interrupted_score_goes_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    protocol = [*SCORED, "evaluate.seed=9", "evaluate.batch_size=20"]
+    drawn: list[int] = []
+    original = ImageGenerator.streams
+
+    def counted(self: ImageGenerator, indices: range, *arguments: object) -> object:
+        if len(drawn) == 2:
+            drawn.append(-1)
+            raise KeyboardInterrupt
+        drawn.append(indices.start)
+        return original(self, indices, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(ImageGenerator, "streams", counted)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate_run(folder, protocol)
+    resumed = record_of(evaluate_run(folder, protocol))
+    assert drawn == [0, 20, -1, 40, 60]
+    undisturbed = record_of(evaluate_run(folder, [*protocol[:-2], "evaluate.seed=9", "evaluate.batch_size=66"]))
+    assert undisturbed == resumed
+    assert not list((folder / "evaluation").glob(".*"))
+
+
+def test_guidance_is_scored_when_it_is_named(folder: Path) -> None:
+    off, on = evaluate_run(folder, SCORED), evaluate_run(folder, [*SCORED, "guidance=representation"])
+    assert record_of(on)["protocol"]["guidance"]["name"] == "representation"  # type: ignore[index]
+    assert record_of(on)["scores"] != record_of(off)["scores"]
+    said = evaluate_run(folder, [*SCORED, "guidance=representation", "evaluate.guided=false"])
+    assert record_of(said)["scores"] == record_of(off)["scores"]
+    with pytest.raises(UserError, match="train.semantic_dropout is 0"):
+        evaluate_run(folder, ["guidance=representation", "train.semantic_dropout=0"])
+
+
+def test_the_last_weights_can_be_scored(folder: Path) -> None:
+    average, last = (
+        record_of(evaluate_run(folder, [*SCORED, f"evaluate.weights={which}"])) for which in ("average", "last")
+    )
+    assert last["protocol"]["weights"] == "last step's" and last["weights_sha256"] != average["weights_sha256"]  # type: ignore[index]
+
+
+def test_a_run_scores_itself_by_the_protocol_that_evaluate_uses(tmp_path: Path) -> None:
+    result = load("pixel_coredi", [*QUICK_JOINT, "evaluate.every=2"]).run(root=tmp_path, quiet=True)
+    records = scores_of(RunFolder(result.folder))
+    assert [record["step"] for record in records] == [2, 4] and records[0]["hash"] == records[1]["hash"]
+    assert result.scores == records[1]["scores"]
+    assert record_of(evaluate_run(result.folder)) == records[1]
+    assert len(scores_of(RunFolder(result.folder))) == 2
+
+
+def test_too_few_images_and_broken_weights_are_one_line(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"evaluate.samples: frechet .*needs at least 65"):
+        evaluate_run(folder, ["evaluate.samples=64"])
+    with pytest.raises(UserError, match=r"evaluate.reference.folder: there is no folder"):
+        evaluate_run(folder, [*SCORED, f"evaluate.reference={tmp_path / 'nowhere'}"])
+    np.savez(tmp_path / "few.npz", np.zeros((5, 32, 32, 3), np.uint8))
+    with pytest.raises(RunFailed, match="no score: .*5 reference"):
+        evaluate_run(folder, [*SCORED, f"evaluate.reference={tmp_path / 'few.npz'}"])
+
+
+def test_published_reference_files(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 16, 16, 3), dtype=np.uint8)
+    mean, covariance = np.arange(4.0), np.diag([1.0, 2.0, 3.0, 4.0])
+    np.savez(tmp_path / "adm.npz", pixels, mu=mean, sigma=covariance)
+    np.savez_compressed(tmp_path / "packed.npz", pixels)
+    np.savez(tmp_path / "jit.npz", mu=mean, sigma=covariance)
+    for name in ("adm", "packed"):
+        reference = NpzReference(tmp_path / f"{name}.npz", 8)
+        assert len(reference) == 8
+        assert (reference.images(range(3, 7)).permute(0, 2, 3, 1).numpy() == pixels[3:7]).all()
+    moments = NpzReference(tmp_path / "jit.npz", 10).moments("inception", 4)
+    assert moments is not None and torch.allclose(moments.mean, torch.from_numpy(mean))
+    assert torch.allclose(moments.covariance, torch.from_numpy(covariance), atol=1e-12)
+    assert NpzReference(tmp_path / "jit.npz", 10).moments("shapes_scorer", 4) is None
+    assert len(NpzReference(tmp_path / "jit.npz", 10)) == 0
+    with pytest.raises(ValueError, match="mu is .* the extractor's features are 5"):
+        NpzReference(tmp_path / "jit.npz", 10).moments("inception", 5)
+    np.savez(tmp_path / "floats.npz", pixels.astype(np.float32))
+    np.savez(tmp_path / "other.npz", x=mean)
+    (tmp_path / "text.npz").write_text("text")
+    for name, problem in (("floats", "not uint8 images"), ("other", "neither images"), ("text", "cannot be read")):
+        with pytest.raises(ValueError, match=problem):
+            NpzReference(tmp_path / f"{name}.npz", 10)
+
+
+def test_moments_that_are_given_are_given_back() -> None:
+    data = torch.randn(50, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    taken = Moments(6)
+    taken.update(data)
+    given = Moments.of(taken.mean, taken.covariance, count=50)
+    assert torch.allclose(given.sum, taken.sum) and torch.allclose(given.outer, taken.outer)
+
+
+def test_shares_are_computed_once_and_read_in_order(tmp_path: Path) -> None:
+    fabric, made = make_fabric(FabricSettings(accelerator="cpu")), []
+
+    def make(piece: range) -> dict[str, torch.Tensor]:
+        made.append(piece.start)
+        return {"x": torch.tensor(list(piece))}
+
+    shares = Shares(tmp_path / "work", 10, 4)
+    shares.compute(fabric, make)
+    (shares.folder / "00000004.safetensors").unlink()
+    Shares(tmp_path / "work", 10, 4).compute(fabric, make)
+    assert made == [0, 4, 8, 4]
+    assert torch.cat([values["x"] for values in shares.read()]).tolist() == list(range(10))
+    shares.remove()
+    assert not shares.folder.exists()
+
+
+def test_a_reference_is_known_by_its_pixels(tmp_path: Path) -> None:
+    source = create("data", "shapes", size=20)
+    reference = SourceReference(source, 12, {})
+    whole = image_digests(reference.images(range(12)))
+    parts = torch.cat([image_digests(reference.images(range(start, start + 4))) for start in (0, 4, 8)])
+    assert torch.equal(whole, parts) and len(reference) == 12
+    other = image_digests(SourceReference(create("data", "shapes", size=20, seed=1), 12, {}).images(range(12)))
+    assert not (whole == other).all(1).any()
+
+
+def test_semantic_cells_are_means() -> None:
+    stream = torch.arange(16.0).reshape(1, 1, 4, 4)
+    assert cells(stream, 2).tolist() == [[2.5, 4.5, 10.5, 12.5]]
+    assert cells(stream, 1).tolist() == [[7.5]] and cells(stream, 9).shape == (1, 16)
+
+
+def test_protocols_clash_in_what_matters() -> None:
+    one = {"samples": 10, "code": "a", "semantic": None, "reference": {"what": "here", "sha256": "x"}}
+    assert not clashes(one, one | {"code": "b", "semantic": {}, "reference": {"what": "there", "sha256": "x"}})
+    assert clashes(one, one | {"samples": 20}) == ["samples: 10 -> 20"]
+    assert clashes(one, one | {"reference": {"what": "here", "sha256": "y"}}) == ['reference.sha256: "x" -> "y"']
+    assert digest(one) != digest(one | {"code": "b"})
+
+
+def test_labels_are_balanced_random_or_one(tmp_path: Path) -> None:
+    generator = load("pixel_jit", QUICK).run(root=tmp_path, quiet=True).generator
+    assert generator.labels(range(7), "balanced", 0).tolist() == [0, 1, 2, 3, 4, 0, 1]
+    assert generator.labels([9, 4], 3, 0).tolist() == [3, 3]
+    random = generator.labels(range(5000), "random", 1)
+    assert torch.equal(random[100:200], generator.labels(range(100, 200), "random", 1))
+    assert not torch.equal(random, generator.labels(range(5000), "random", 2))
+    counts = torch.bincount(random, minlength=5)
+    assert ((counts - 1000).abs() < 5 * (5000 * 0.2 * 0.8) ** 0.5).all()
