@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -105,6 +106,15 @@ class ReferenceSettings(Settings):
         if sum(place is not None for place in (self.data, self.folder, self.file)) > 1:
             raise ValueError("takes one of data, folder and file")
         return self
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Yield `(key, message)` for what is not there."""
+        if self.folder is not None and not self.folder.expanduser().is_dir():
+            yield "folder", f"there is no folder {self.folder}"
+        if self.file is not None and not self.file.expanduser().is_file():
+            yield "file", f"there is no file {self.file}"
+        for key, message in self.data.problems() if self.data is not None else ():
+            yield "data", f"{key}: {message}"
 
 
 class EvaluateSettings(Settings):

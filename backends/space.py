@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..components.encoders.encoder import Accelerable, Encoder
 from ..components.images import to_unit
+from ..components.rows import equal_pieces
 from ..components.streams import IMAGE, Streams
 from ..components.tokenizers.tokenizer import Tokenizer
 from .randomness import derived_generator
@@ -96,7 +97,9 @@ class Space(nn.Module):
     @torch.no_grad()
     def decode(self, streams: Streams) -> Tensor:
         """Return images `(B, 3, H, W)` in [-1, 1]."""
-        return torch.cat([self.tokenizer.decode(part).clamp(-1, 1) for part in streams[IMAGE].split(self.piece)])
+        codes = streams[IMAGE]
+        pieces = equal_pieces(codes, self.piece) if self.lossy else [codes]
+        return torch.cat([self.tokenizer.decode(piece).clamp(-1, 1) for piece in pieces])[: len(codes)]
 
     @torch.no_grad()
     def reconstruct(self, images: Tensor) -> Tensor:

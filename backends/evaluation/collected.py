@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ...components.extractors.extractor import Extractor
 from ...components.metrics.metric import Metric, Statistics
+from ...components.rows import equal_pieces
 
 FEATURES = "features"
 LOGITS = "logits"
@@ -18,16 +19,16 @@ SEMANTIC_CELLS = "semantic"
 Values = Mapping[str, Tensor]
 """Vectors of a batch of images `(B, D)` by what they are: `FEATURES`, `LOGITS`, `SEMANTIC_CELLS`."""
 
-EXTRACTED_AT_ONCE = 64
+EXTRACTED_AT_ONCE = 32
 """Images that an extractor takes at a time: its first layers hold a hundred times what an image does."""
 
 
 def extracted(extractor: Extractor, images: Tensor, device: torch.device) -> dict[str, Tensor]:
-    """Return features, and logits where there are some, of images `(N, 3, H, W)` uint8."""
-    found = [extractor(part.to(device)) for part in images.split(EXTRACTED_AT_ONCE)]
-    values = {FEATURES: torch.cat([each.features for each in found])}
+    """Return features and, where there are some, logits of images `(N, 3, H, W)` uint8: the same bits whatever N is."""
+    found = [extractor(piece) for piece in equal_pieces(images.to(device), EXTRACTED_AT_ONCE)]
+    values = {FEATURES: torch.cat([each.features for each in found])[: len(images)]}
     logits = [each.logits for each in found if each.logits is not None]
-    return values | ({LOGITS: torch.cat(logits)} if logits else {})
+    return values | ({LOGITS: torch.cat(logits)[: len(images)]} if logits else {})
 
 
 @dataclass(frozen=True)

@@ -16,13 +16,14 @@ from torch.nn import functional as F
 
 from ...components.data.source import Source
 from ...components.images import to_pixels
+from ...components.rows import equal_pieces
 from ...components.streams import SEMANTIC
 from ..assembly import ImageModel
 from ..console import RunConsole
 from ..errors import RunFailed
 from ..generation import ImageGenerator
 from ..hardware import code_revision
-from ..loader import fixed_batches, pieces
+from ..loader import fixed_batches
 from ..model import JointModel
 from ..randomness import derived_generator
 from ..run_folder import RunFolder, short_digest, write_json
@@ -175,17 +176,16 @@ class Scoring:
         space = self.parts.space
 
         def make(piece: range) -> dict[str, Tensor]:
-            streams = [self._true_stream(model, data, part) for part in pieces(piece, space.piece)]
-            return {SEMANTIC_CELLS: cells(torch.cat(streams), self.settings.semantic_cells)}
+            images, _ = next(fixed_batches(data, piece, len(piece)))
+            streams = [self._true_stream(model, part) for part in equal_pieces(images, space.piece)]
+            return {SEMANTIC_CELLS: cells(torch.cat(streams)[: len(piece)], self.settings.semantic_cells)}
 
         probes = [probe for probe in self.score.probes if probe.reads == SEMANTIC_CELLS]
         return self._collect(folder.evaluation / f".semantics-{name}", probes, self._semantic_count(), make)[0]
 
-    def _true_stream(self, model: JointModel, data: Source, piece: range) -> Tensor:
-        images, _ = next(fixed_batches(data, piece, len(piece)))
-        observation = self.parts.space.observe(
-            self.parts.space.encode(images.to(self.device)), derived_generator(self.device, "semantics")
-        )
+    def _true_stream(self, model: JointModel, images: Tensor) -> Tensor:
+        encoded = self.parts.space.encode(images.to(self.device))
+        observation = self.parts.space.observe(encoded, derived_generator(self.device, "semantics"))
         with torch.no_grad():
             return model.clean_streams(observation)[SEMANTIC]
 
@@ -198,9 +198,11 @@ class Scoring:
         with self.console.counting(work.name.lstrip(".").partition("-")[0], count) as progress:
             shares.compute(self.fabric, make, progress)
         collected, hashed = Collected(probes), hashlib.sha256()
-        for values in shares.read() if self.fabric.is_global_zero else ():
+        if self.fabric.is_global_zero:
+            # Added up at once: sums do not depend on the pieces.
+            values = shares.joined()
+            hashed.update(values.pop(IMAGE_DIGESTS, torch.empty(0)).numpy().tobytes())
             collected.update({kind: each.to(self.device) for kind, each in values.items()})
-            hashed.update(values[IMAGE_DIGESTS].numpy().tobytes() if IMAGE_DIGESTS in values else b"")
         content: str = self.fabric.broadcast(hashed.hexdigest())
         if self.fabric.is_global_zero:
             shares.remove()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
+import torch
 from lightning_fabric import Fabric
 from safetensors.torch import load_file
 from torch import Tensor
@@ -42,9 +43,10 @@ class Shares:
                 progress(piece.stop)
         fabric.barrier()
 
-    def read(self) -> Iterator[dict[str, Tensor]]:
-        """Yield the values of every piece, in order."""
-        return (load_file(self._path(piece)) for piece in self.pieces)
+    def joined(self) -> dict[str, Tensor]:
+        """Return the values of all images, in order."""
+        found = [load_file(self._path(piece)) for piece in self.pieces]
+        return {name: torch.cat([values[name] for values in found]) for name in (found[0] if found else ())}
 
     def remove(self) -> None:
         """Remove the folder."""

@@ -6,21 +6,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-ROWS_A_THREAD = 8
+from ..rows import least_rows
 
 
 class PerImage(nn.Sequential):
-    """Layers that map vectors `(B, width)`.
+    """Layers that map vectors `(B, width)`; without gradient, small batches are filled up (see `least_rows`).
 
-    With only a few rows for each of its threads a CPU's matrix product takes another way and rounds otherwise: an image
-    would depend, in its last bit, on the size of its batch. Without gradient, small batches are therefore filled up.
     Tokens need no such care: every image brings many rows.
     """
 
     def forward(self, vectors: Tensor) -> Tensor:
         """Map vectors `(B, width)`."""
-        least = ROWS_A_THREAD * torch.get_num_threads() if vectors.device.type == "cpu" else 1
-        if torch.is_grad_enabled() or len(vectors) >= least:
+        missing = least_rows(vectors.device) - len(vectors)
+        if torch.is_grad_enabled() or missing <= 0:
             return super().forward(vectors)
-        filled: Tensor = super().forward(F.pad(vectors, (0, 0, 0, least - len(vectors))))
+        filled: Tensor = super().forward(F.pad(vectors, (0, 0, 0, missing)))
         return filled[: len(vectors)]

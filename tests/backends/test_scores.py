@@ -206,7 +206,7 @@ def test_shares_are_computed_once_and_read_in_order(tmp_path: Path) -> None:
     (shares.folder / "00000004.safetensors").unlink()
     Shares(tmp_path / "work", 10, 4).compute(fabric, make)
     assert made == [0, 4, 8, 4]
-    assert torch.cat([values["x"] for values in shares.read()]).tolist() == list(range(10))
+    assert shares.joined()["x"].tolist() == list(range(10))
     shares.remove()
     assert not shares.folder.exists()
 
