@@ -9,11 +9,11 @@ from typing import Any
 import torch
 
 from ..components.data.source import Source
+from ..components.extractors.extractor import Extractor
 from ..components.guidance.guidance import Guidance
 from ..components.metrics.metric import Metric
 from ..components.samplers.sampler import Sampler
 from ..components.streams import StreamSpec
-from .evaluation import Extractor
 from .generation import ImageGenerator
 from .loader import Feed
 from .model import JointModel

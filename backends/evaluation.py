@@ -9,21 +9,22 @@ import torch
 from torch import Tensor
 
 from ..components.data.source import Source
-from ..components.images import to_pixels, to_unit
+from ..components.extractors.extractor import Extracted, Extractor
+from ..components.images import to_pixels
 from ..components.metrics.metric import Metric, Statistics
 from .generation import ImageGenerator
 from .loader import fixed_batches
 from .settings import EvaluateSettings
 
-Extractor = Callable[[Tensor], Tensor]
-
 EXTRACTED_AT_ONCE = 64
 """Images that an extractor takes at a time: its first layers hold a hundred times what an image does."""
 
 
-def extracted(extractor: Extractor, images: Tensor, device: torch.device) -> Tensor:
-    """Return features `(N, D)` of images `(N, 3, H, W)` uint8."""
-    return torch.cat([extractor(to_unit(part).to(device)) for part in images.split(EXTRACTED_AT_ONCE)])
+def extracted(extractor: Extractor, images: Tensor, device: torch.device) -> Extracted:
+    """Return what an extractor says of images `(N, 3, H, W)` uint8."""
+    parts = [extractor(part.to(device)) for part in images.split(EXTRACTED_AT_ONCE)]
+    logits = [part.logits for part in parts if part.logits is not None]
+    return Extracted(torch.cat([part.features for part in parts]), torch.cat(logits) if logits else None)
 
 
 @dataclass
@@ -51,7 +52,7 @@ class Evaluator:
         return self._reference
 
     def score(self, generator: ImageGenerator, progress: Callable[[int], None] | None = None) -> dict[str, float]:
-        """Generate the settings' number of images and return the scores by metric."""
+        """Generate the settings' number of images and return the scores by name."""
         statistics = {name: metric.statistics() for name, metric in self.metrics.items()}
         for images in generator.batches(range(self.settings.samples), self.settings.batch_size, self.settings.seed):
             # Scored as they would be stored: in 8 bits.
@@ -59,9 +60,12 @@ class Evaluator:
             if progress:
                 progress(len(images))
         reference = self.reference()
-        return {name: metric.compute(statistics[name], reference[name]) for name, metric in self.metrics.items()}
+        computed = [metric.compute(statistics[name], reference[name]) for name, metric in self.metrics.items()]
+        return {name: score for scores in computed for name, score in scores.items()}
 
     def _update(self, statistics: dict[str, Statistics], images: Tensor) -> None:
-        features = extracted(self.extractor, images, self.device)
-        for each in statistics.values():
-            each.update(features)
+        found = extracted(self.extractor, images, self.device)
+        for name, each in statistics.items():
+            values = found.logits if self.metrics[name].settings.reads() == "logits" else found.features
+            assert values is not None
+            each.update(values)

@@ -23,7 +23,9 @@ from ..backends.space import Space
 from ..components.data.settings import DataSettings
 from ..components.data.source import Source
 from ..components.encoders.encoder import Encoder
+from ..components.extractors.extractor import Extractor
 from ..components.guidance.settings import NoGuidanceSettings
+from ..components.metrics.metric import Metric
 from ..components.registry import build
 from . import derive
 from .caching import ONLINE, choose_feed
@@ -56,7 +58,6 @@ def assemble_around(recipe: Recipe, source: Source) -> Assembly:
     """
     settings = recipe.settings
     device_type = "cuda" if settings.fabric.accelerator != "cpu" and torch.cuda.is_available() else "cpu"
-    width = settings.evaluate.extractor.width()
     parts = image_model(recipe, source.num_classes, build_encoder(settings))
     return Assembly(
         **vars(parts),
@@ -65,8 +66,8 @@ def assemble_around(recipe: Recipe, source: Source) -> Assembly:
         source=source,
         feed=ImageFeed(source, parts.space),
         feed_name=ONLINE,
-        extractor=build(settings.evaluate.extractor),
-        metrics={metric.name: build(metric, width=width) for metric in settings.evaluate.metrics},
+        extractor=build_extractor(settings),
+        metrics=_metrics(settings),
         attention=_attention(settings, device_type),
         fit_images=settings.projection.fit_images if settings.projection is not None else 0,
         measure_images=settings.tokenizer.measured_on,
@@ -148,6 +149,25 @@ def build_encoder(settings: RecipeSettings) -> Encoder | None:
     except ValueError as error:
         raise UserError(f"encoder: {error}") from None
     return encoder
+
+
+def build_extractor(settings: RecipeSettings) -> Extractor:
+    """Build the network of the scores.
+
+    Raises:
+        UserError: its weights are not there, or do not fit.
+    """
+    try:
+        extractor: Extractor = build(settings.evaluate.extractor)
+    except ValueError as error:
+        raise UserError(f"evaluate.extractor: {error}") from None
+    return extractor
+
+
+def _metrics(settings: RecipeSettings) -> dict[str, Metric]:
+    extractor = settings.evaluate.extractor
+    widths = {"features": extractor.width(), "logits": extractor.logits()}
+    return {metric.name: build(metric, width=widths[metric.reads()]) for metric in settings.evaluate.metrics}
 
 
 def _attention(settings: RecipeSettings, device_type: str) -> str:

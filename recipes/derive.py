@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import cast
 
 from ..backends.settings import StreamSettings
 from ..components.data.settings import ExpectedData
+from ..components.extractors.settings import ExtractorSettings
 from ..components.registry import available
 from ..components.samplers.settings import SamplerSettings
 from ..components.settings import Settings
@@ -42,9 +44,11 @@ def outside_problems(recipe: RecipeSettings, *, data_needed: bool = True) -> Ite
 
 
 def encoder_problems(recipe: RecipeSettings) -> Iterator[Problem]:
-    """Yield what is wrong with the encoder's weights, or with the images that it is to take."""
+    """Yield what is wrong with the encoder's weights or the images that it is to take; or with those of the scores."""
     for key, message in recipe.encoder.problems() if recipe.encoder is not None else ():
         yield ("encoder", key), message
+    for key, message in recipe.evaluate.extractor.problems() if recipe.evaluate.samples else ():
+        yield ("evaluate", "extractor", *key.split(".")), message
 
 
 def fitted(recipe: RecipeSettings) -> RecipeSettings:
@@ -183,14 +187,24 @@ def _score_problems(recipe: RecipeSettings) -> Iterator[Problem]:
     evaluate = recipe.evaluate
     if not evaluate.samples:
         return
+    extractor, counts = evaluate.extractor, {"samples": evaluate.samples, "reference": evaluate.reference}
     for index, metric in enumerate(evaluate.metrics):
-        needed = metric.samples_needed(evaluate.extractor.width())
-        for key, count in (("samples", evaluate.samples), ("reference", evaluate.reference)):
-            if count < needed:
-                message = f"{metric.name} on {evaluate.extractor.width()} features needs at least {needed}, not {count}"
-                yield ("evaluate", key), message
+        width = extractor.logits() if metric.reads() == "logits" else extractor.width()
+        for key, count in counts.items() if width else ():
+            shortage = metric.shortage(width, count, of_reference=key == "reference")
+            if shortage:
+                yield ("evaluate", key), shortage
+        if not width:
+            knowing = f"'{metric.name}' reads logits, and '{extractor.name}' gives none ({_with_logits()} does)"
+            yield ("evaluate", "extractor"), knowing
         if metric.name in [other.name for other in evaluate.metrics[:index]]:
             yield ("evaluate", "metrics"), f"'{metric.name}' is there twice"
+
+
+def _with_logits() -> str:
+    """Return the extractors that give logits."""
+    kinds = {name: cast(type[ExtractorSettings], part.settings) for name, part in available("extractor").items()}
+    return " or ".join(f"'{name}'" for name, settings in kinds.items() if settings.model_construct().logits())
 
 
 def warnings(recipe: RecipeSettings) -> Iterator[str]:
