@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import re
+
 LONGEST = 200
+NAMED = 3
 
 
 def first_line(error: Exception) -> str:
     """Return the kind of an error and the first line of what it says, if it says anything."""
     said = str(error).strip().split("\n")[0][:LONGEST]
     return f"{type(error).__name__}: {said}" if said else type(error).__name__
+
+
+def first_differing(error: Exception) -> str:
+    """Return the first names in what torch says of weights that do not fit."""
+    text = str(error)
+    found = re.findall(r"size mismatch for ([\w.]+)", text) + re.findall(r'"([\w.]+)"', text)
+    shown = ", ".join(found[:NAMED]) or first_line(error)
+    return f"first to differ: {shown}" + (" ..." if len(found) > NAMED else "")

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
@@ -76,7 +76,13 @@ class Part:
 
 
 class Family(Protocol):
-    """Parts of a kind that are too many to be registered one by one; each is made when it is asked for."""
+    """Parts of a kind that are too many to be registered one by one; each is made when it is asked for.
+
+    Attributes:
+        elsewhere: what a message says of all of them, and the command that lists them.
+    """
+
+    elsewhere: str
 
     def find(self, name: str) -> type[Settings] | None:
         """Return the settings of a part, None if there is none of that name.
@@ -94,8 +100,8 @@ class Family(Protocol):
         """Return the names that are listed."""
         ...
 
-    def suggestion(self, name: str) -> str:
-        """Return which of all names may have been meant, as `near_name` does."""
+    def suggestion(self, name: str, parts: Collection[str]) -> str:
+        """Return which of all names may have been meant, or of the kind's parts, as `near_name` does."""
         ...
 
     def rows(self, pattern: str | None) -> Iterator[tuple[str, str]]:
@@ -182,13 +188,9 @@ def find(kind: str, name: str) -> Part:
     settings = family.find(name) if family is not None else None
     if settings is not None:
         return _member(settings)
-    near = near_name(name, parts)
-    if family is None:
-        raise ValueError(f"unknown {kind} '{name}'{near} (one of {', '.join(parts)})")
-    raise ValueError(
-        f"unknown {kind} '{name}'{near or family.suggestion(name)} (one of {', '.join(parts)}, or a pretrained one: "
-        f"latsem list {kind}s)"
-    )
+    near = near_name(name, parts) if family is None else family.suggestion(name, parts)
+    more = f", or {family.elsewhere}" if family is not None else ""
+    raise ValueError(f"unknown {kind} '{name}'{near} (one of {', '.join(parts)}{more})")
 
 
 def find_listed(kind: str, name: str) -> Part | None:

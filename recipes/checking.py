@@ -60,6 +60,8 @@ def footprint(recipe: Recipe) -> Footprint:
     parts: dict[str, Any] = {"tokenizer": settings.tokenizer.untrained()}
     if settings.encoder is not None:
         parts["encoder"] = settings.encoder.untrained()
+    extractor_settings = settings.evaluate.extractor.untrained()
+    parts["evaluate"] = settings.evaluate.model_copy(update={"extractor": extractor_settings})
     with parameters_faked(mode, device):
         assembly = assemble_around(replace(recipe, settings=settings.model_copy(update=parts)), source)
     extractor: Any = assembly.score.extractor

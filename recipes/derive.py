@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import cast
 
 from ..backends.settings import StreamSettings
 from ..components.data.settings import ExpectedData
+from ..components.extractors.settings import ExtractorSettings
 from ..components.registry import available
 from ..components.samplers.settings import SamplerSettings
 from ..components.settings import Settings
@@ -48,6 +50,16 @@ def encoder_problems(recipe: RecipeSettings) -> Iterator[Problem]:
     """Yield what is wrong with the encoder's weights, or with the images that it is to take."""
     for key, message in recipe.encoder.problems() if recipe.encoder is not None else ():
         yield ("encoder", key), message
+
+
+def scoring_problems(recipe: RecipeSettings) -> Iterator[Problem]:
+    """Yield what is wrong outside the recipe with what scores are made with."""
+    if not recipe.evaluate.samples:
+        return
+    for key, message in recipe.evaluate.extractor.problems():
+        yield ("evaluate", "extractor", *key.split(".")), message
+    for key, message in recipe.evaluate.reference.problems():
+        yield ("evaluate", "reference", key), message
 
 
 def fitted(recipe: RecipeSettings) -> RecipeSettings:
@@ -195,14 +207,27 @@ def _score_problems(recipe: RecipeSettings) -> Iterator[Problem]:
     evaluate = recipe.evaluate
     if not evaluate.samples:
         return
+    extractor = evaluate.extractor
     for index, metric in enumerate(evaluate.metrics):
-        needed = metric.samples_needed(evaluate.extractor.width())
-        for key, count in (("samples", evaluate.samples), ("reference", evaluate.reference)):
-            if count < needed:
-                message = f"{metric.name} on {evaluate.extractor.width()} features needs at least {needed}, not {count}"
-                yield ("evaluate", key), message
+        reads_logits = metric.reads() == "logits"
+        width = extractor.logits() if reads_logits else extractor.width()
+        if not width:
+            knowing = f"'{metric.name}' reads logits, and '{extractor.name}' gives none ({_with_logits()} does)"
+            yield ("evaluate", "extractor"), knowing
+            continue
+        widths = [width] if reads_logits else [width, semantic_width(recipe)]
+        shortages = [("samples", metric.shortage(each, evaluate.samples)) for each in widths if each]
+        if evaluate.reference.file is None:
+            shortages.append(("reference", metric.shortage(width, evaluate.reference.images, of_reference=True)))
+        yield from ((("evaluate", key), shortage) for key, shortage in dict.fromkeys(shortages) if shortage)
         if metric.name in [other.name for other in evaluate.metrics[:index]]:
             yield ("evaluate", "metrics"), f"'{metric.name}' is there twice"
+
+
+def _with_logits() -> str:
+    """Return the extractors that give logits."""
+    kinds = {name: cast(type[ExtractorSettings], part.settings) for name, part in available("extractor").items()}
+    return " or ".join(f"'{name}'" for name, settings in kinds.items() if settings.model_construct().logits())
 
 
 def warnings(recipe: RecipeSettings) -> Iterator[str]:

@@ -11,6 +11,7 @@ from ..backends.evaluation.references import NpzReference, Reference, SourceRefe
 from ..backends.evaluation.score_parts import ScoreParts
 from ..components.data.settings import DataSettings, FolderSettings
 from ..components.data.source import Source
+from ..components.extractors.extractor import Extractor
 from ..components.registry import build
 from . import derive
 from .schema import RecipeSettings
@@ -23,13 +24,13 @@ def score_parts(settings: RecipeSettings, source: Source | None) -> ScoreParts:
         source: images of the recipe's data; None where they are not needed (see `needs_data`).
 
     Raises:
-        UserError: the reference cannot be read.
+        UserError: the extractor's weights or the reference cannot be read.
     """
     evaluate = settings.evaluate
     width = derive.semantic_width(settings)
     return ScoreParts(
         settings=evaluate,
-        extractor=build(evaluate.extractor),
+        extractor=_extractor(settings),
         extractor_identity=evaluate.extractor.identity(),
         probes=tuple(_probes(settings, width)),
         reference=_reference(settings, source),
@@ -45,12 +46,21 @@ def needs_data(settings: RecipeSettings) -> bool:
     return not elsewhere or derive.semantic_width(settings) > 0
 
 
+def _extractor(settings: RecipeSettings) -> Extractor:
+    try:
+        extractor: Extractor = build(settings.evaluate.extractor)
+    except ValueError as error:
+        raise UserError(f"evaluate.extractor: {error}") from None
+    return extractor
+
+
 def _probes(settings: RecipeSettings, semantic_width: int) -> Iterator[Probe]:
     evaluate = settings.evaluate
     for metric in evaluate.metrics:
         compares = metric.reference() != "nothing"
         reads = LOGITS if metric.reads() == "logits" else FEATURES
-        yield Probe("", reads, build(metric, width=evaluate.extractor.width()), compares)
+        width = evaluate.extractor.logits() if reads == LOGITS else evaluate.extractor.width()
+        yield Probe("", reads, build(metric, width=width), compares)
         if semantic_width and reads == FEATURES:
             yield Probe(derive.SEMANTIC_PREFIX, SEMANTIC_CELLS, build(metric, width=semantic_width), compares)
 
@@ -66,6 +76,9 @@ def _better(settings: RecipeSettings, semantic_width: int) -> dict[str, str]:
 
 def _reference(settings: RecipeSettings, source: Source | None) -> Reference:
     place = settings.evaluate.reference
+    problems = [f"evaluate.reference.{key}: {message}" for key, message in place.problems()]
+    if problems:
+        raise UserError(*problems)
     if place.file is not None:
         try:
             return NpzReference(place.file.expanduser(), place.images)

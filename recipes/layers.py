@@ -15,6 +15,9 @@ from .yaml_reader import KeyPath, Sourced, parse_value, read_yaml
 COMMAND_LINE = "command line"
 STUDIES = "studies/"
 
+PARTS = frozenset({*KINDS, "network"})
+"""Keys whose value may be the bare name of a part: kinds, and the encoder of an extractor."""
+
 
 def shipped_recipes() -> dict[str, Path]:
     """Return the recipes that come with the package, by bare name (`pixel_coredi`, `imagenet256/...`)."""
@@ -94,7 +97,7 @@ def _merge(below: dict[str, Any], above: dict[str, Any], path: KeyPath, places: 
         here = (*path, key)
         old = values.get(key)
         if isinstance(new, dict):
-            if isinstance(old, str) and "name" not in new and key in KINDS:
+            if isinstance(old, str) and "name" not in new and key in PARTS:
                 old = {"name": old}
             if isinstance(old, dict) and new.get("name", old.get("name")) == old.get("name"):
                 values[key] = _merge(old, new, here, places)

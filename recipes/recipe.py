@@ -111,7 +111,7 @@ def check(name: str, text: str, sourced: Sourced, data: DataUse = "here") -> Rec
     if not problems:
         settings = derive.fitted(settings)
     if data != "unused":
-        problems += derive.encoder_problems(settings)
+        problems += [*derive.encoder_problems(settings), *derive.scoring_problems(settings)]
     problems = problems or list(derive.clashes(settings))
     if problems:
         raise UserError(*[problem_line(sourced, path, message) for path, message in problems])

@@ -24,6 +24,14 @@ class EncoderSettings(Settings):
         """Return the number of feature channels."""
         raise NotImplementedError
 
+    def token_width(self) -> int:
+        """Return the number of channels of the class token."""
+        return self.width()
+
+    def resize(self) -> str:
+        """Return how images are brought to its size, in a few words."""
+        return f"as '{self.name}' does"
+
     def fitted(self, tokens: int) -> Self:
         """Return the same with everything that was left open chosen for so many image tokens a side."""
         del tokens
@@ -57,6 +65,10 @@ class SmallViTSettings(EncoderSettings):
     def width(self) -> int:
         """96 channels."""
         return 96
+
+    def resize(self) -> str:
+        """The size of `shapes`."""
+        return "bicubic, antialiased, to 32"
 
 
 @register("encoder", "shapes_vit", builds=".vit:ShapesEncoder")
@@ -147,6 +159,14 @@ class TimmSettings(EncoderSettings):
     def width(self) -> int:
         """The network's channels, as often as blocks are concatenated."""
         return self.architecture.width * (len(self.layers) if self.combine == "concat" else 1)
+
+    def token_width(self) -> int:
+        """The network's channels, of its last block alone."""
+        return self.architecture.width
+
+    def resize(self) -> str:
+        """To the chosen size."""
+        return f"bicubic, {'antialiased' if self.antialias else 'not antialiased'}, to {self.size}"
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield that the weights are not there, or that the network does not take images of this size."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -14,13 +13,12 @@ from torch.nn import functional as F
 
 from ..frozen import Frozen
 from ..hub import fetch
-from ..messages import first_line
+from ..messages import first_differing
 from ..streams import Features
 from . import timm_probe
 from .settings import TimmSettings
 
 HUB_FILE = "model.safetensors"
-NAMED = 3
 
 
 class TimmEncoder(Frozen):
@@ -151,15 +149,7 @@ def _loaded(name: str, size: int, path: Path) -> Any:
     try:
         network = timm_probe.create(name, size, pretrained=True, num_classes=classes, pretrained_cfg_overlay=overlay)
     except (RuntimeError, KeyError) as error:
-        raise ValueError(f"weights: {path} holds another network than {name} ({_differing(error)})") from None
+        raise ValueError(f"weights: {path} holds another network than {name} ({first_differing(error)})") from None
     if classes:
         network.reset_classifier(0)
     return network
-
-
-def _differing(error: Exception) -> str:
-    """Return the first names in what torch says of weights that do not fit."""
-    text = str(error)
-    found = re.findall(r"size mismatch for ([\w.]+)", text) + re.findall(r'"([\w.]+)"', text)
-    shown = ", ".join(found[:NAMED]) or first_line(error)
-    return f"first to differ: {shown}" + (" ..." if len(found) > NAMED else "")

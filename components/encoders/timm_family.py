@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from functools import cache
@@ -19,6 +19,8 @@ OWN_MISSPELT = 0.91
 
 class TimmFamily:
     """Short names, and every name of timm."""
+
+    elsewhere = "a pretrained one: latsem list encoders"
 
     def find(self, name: str) -> type[TimmSettings] | None:
         """Return the settings of a network by its short name, timm's, or a pattern that fits one alone.
@@ -43,9 +45,9 @@ class TimmFamily:
         """Return the short names."""
         return tuple(SHORT_NAMES)
 
-    def suggestion(self, name: str) -> str:
+    def suggestion(self, name: str, parts: Collection[str]) -> str:
         """Return what may have been meant, for the end of a message."""
-        near = near_name(name, self.names())
+        near = near_name(name, parts) or near_name(name, self.names())
         if not near:
             from . import timm_probe  # noqa: PLC0415 - it loads torch
 

@@ -9,6 +9,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..frozen import Frozen
+from ..images import to_unit
+from .extractor import Extracted
 from .settings import ShapesScorerSettings
 
 SIDE = 32
@@ -23,7 +26,7 @@ def small_cnn(width: int) -> nn.Sequential:
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels[-1] * (SIDE // 8) ** 2, width))
 
 
-class ShapesScorer(nn.Module):
+class ShapesScorer(Frozen):
     """Frozen; used by metrics, never by a run that it scores."""
 
     def __init__(self, settings: ShapesScorerSettings) -> None:
@@ -35,9 +38,9 @@ class ShapesScorer(nn.Module):
         self.eval().requires_grad_(False)
 
     @torch.no_grad()
-    def forward(self, images: Tensor) -> Tensor:
-        """Return features `(B, 64)` of images `(B, 3, H, W)` in [-1, 1]."""
+    def forward(self, images: Tensor) -> Extracted:
+        """Read images `(B, 3, H, W)` uint8: features `(B, 64)`."""
+        images = to_unit(images)
         if images.shape[-2:] != (SIDE, SIDE):
             images = F.interpolate(images, (SIDE, SIDE), mode="bicubic", antialias=True, align_corners=False)
-        features: Tensor = self.network(images)
-        return features
+        return Extracted(self.network(images))

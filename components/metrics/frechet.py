@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..moments import Moments
+from .checks import finite, require_images
 from .settings import FrechetSettings
 
 
@@ -17,8 +18,6 @@ class FrechetDistance:
     The published tools take a general matrix square root, which is slower and may turn complex or NaN.
     """
 
-    lower_is_better = True
-
     def __init__(self, settings: FrechetSettings, width: int) -> None:
         self.settings, self.width = settings, width
 
@@ -26,23 +25,16 @@ class FrechetDistance:
         """Return empty statistics."""
         return Moments(self.width)
 
-    def compute(self, generated: Moments, reference: Moments) -> float:
-        """Return the distance.
+    def compute(self, generated: Moments, reference: Moments | None) -> dict[str, float]:
+        """Return the distance, `frechet`.
 
         Raises:
-            ValueError: fewer samples than features, or features that are not finite.
+            ValueError: fewer images than features, no reference, or features that are not finite.
         """
-        needed = self.settings.samples_needed(self.width)
-        for name, statistics in (("generated", generated), ("reference", reference)):
-            if statistics.count < needed:
-                raise ValueError(
-                    f"a Frechet distance on {self.width} features needs at least {needed} images, "
-                    f"there are {statistics.count} {name} ones"
-                )
+        require_images(self.settings, self.width, generated, reference)
+        assert reference is not None
         distance = frechet_distance(generated.mean, generated.covariance, reference.mean, reference.covariance)
-        if not math.isfinite(distance):
-            raise ValueError("the Frechet distance is not finite: the images or their features are not")
-        return distance
+        return finite(self.settings, {"frechet": distance})
 
 
 def frechet_distance(mean_a: Tensor, covariance_a: Tensor, mean_b: Tensor, covariance_b: Tensor) -> float:

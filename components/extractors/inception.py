@@ -1,0 +1,116 @@
+"""The network of published FIDs: Inception v3 as torch-fidelity has it."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..frozen import Frozen
+from ..messages import first_differing, first_line
+from ..releases import fetch, require_whole
+from ..torchvision_import import ensure_torchvision
+from .extractor import Extracted
+from .settings import InceptionSettings
+
+WHAT = "torch-fidelity's Inception v3"
+REMEDY = "fetch it where there is a connection, and give its path, evaluate.extractor.weights=FILE"
+
+
+class Inception(Frozen):
+    """Inception v3 (arXiv 1512.00567) in TensorFlow's graph of December 2015, ported by torch-fidelity.
+
+    Features are its last pooled layer, and logits come without their bias, as in the original code of FID (arXiv
+    1706.08500) and of the Inception score (arXiv 1606.03498).
+
+    Raises:
+        ValueError: the weights are not there, cannot be fetched, are damaged, or are another network's.
+    """
+
+    def __init__(self, settings: InceptionSettings) -> None:
+        super().__init__()
+        self.network, path = _untrained(), _weights(settings)
+        if path is None:
+            _stir(self.network)
+        else:
+            _load(self.network, path)
+        self.network.eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def forward(self, images: Tensor) -> Extracted:
+        """Read images `(B, 3, H, W)` uint8: features `(B, 2048)` and logits `(B, 1008)`."""
+        features, logits = self.network(images)
+        return Extracted(features, logits)
+
+
+def _library() -> Any:
+    ensure_torchvision()
+    from torch_fidelity import feature_extractor_inceptionv3  # noqa: PLC0415
+
+    return feature_extractor_inceptionv3
+
+
+def _untrained() -> Any:
+    """Return the network as it is before any weights are loaded.
+
+    While it is built it loads weights, from the internet or by unpickling anything. Here it is given an empty file in
+    memory, and what it is to have is loaded afterwards, by rules of our own.
+    """
+    published = _library().FeatureExtractorInceptionV3
+
+    class Untrained(published):  # type: ignore[misc, valid-type]
+        def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+            return super().load_state_dict(state_dict, strict=strict and bool(state_dict), assign=assign)
+
+        def to(self, *args: Any) -> Any:
+            # float32 it is already, and parameters without memory (`latsem check`) cannot be converted. A module that
+            # this one is in moves it by other means.
+            del args
+            return self
+
+    nothing = io.BytesIO()
+    torch.save({}, nothing)
+    nothing.seek(0)
+    with torch.random.fork_rng(devices=[]):
+        return Untrained("inception-v3-compat", ["2048", "logits_unbiased"], feature_extractor_weights_path=nothing)
+
+
+def _stir(network: nn.Module) -> None:
+    """Draw weights, always the same, that keep the scale of what goes through: torch's own lose it in fifty layers."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        for module in network.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+
+
+def _weights(settings: InceptionSettings) -> Path | None:
+    """Return the file of weights, fetched if need be; None for random ones."""
+    if settings.weights is not None:
+        return settings.weights.expanduser()
+    if not settings.pretrained:
+        return None
+    try:
+        return fetch(_library().URL_INCEPTION_V3)
+    except ValueError as error:
+        raise ValueError(f"the file of {WHAT}, {error}; {REMEDY}") from None
+
+
+def _load(network: Any, path: Path) -> None:
+    try:
+        require_whole(path)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"weights: {error}") from None
+    try:
+        # A pickle that is read in full could run code.
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # Damaged pickles and archives fail in every way there is.
+        raise ValueError(f"weights: {path} is no file of weights that torch can read ({first_line(error)})") from None
+    try:
+        network.load_state_dict(state)
+    except (RuntimeError, TypeError, AttributeError) as error:
+        raise ValueError(f"weights: {path} holds another network than {WHAT} ({first_differing(error)})") from None
