@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ..run_folder import write_json
 
@@ -99,13 +99,19 @@ class ComparisonTable(_Data):
     title: str
     metrics: dict[str, Better]
     main: str
-    rows: list[ComparedRow]
+    rows: list[ComparedRow] = Field(min_length=1)
     note: str = ""
     sweeps: list[Sweep] = Field(default_factory=list)
     grids: list[Grid] = Field(default_factory=list)
     protocol: dict[str, Any] = Field(default_factory=dict)
     hash: str = ""
     revisions: list[str] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _main_is_scored(self) -> ComparisonTable:
+        if self.main not in self.metrics:
+            raise ValueError(f"the main metric {self.main!r} is none of {', '.join(self.metrics)}")
+        return self
 
 
 class Comparison(_Data):
