@@ -19,7 +19,7 @@ from .checkpoint import checkpoints, load_newest
 from .console import RunConsole, relative
 from .drawing import RunDrawing
 from .errors import Interrupted
-from .evaluation.protocol import clashes, without_sha
+from .evaluation.protocol import matches
 from .evaluation.records import Record, score_lines, scores_of
 from .evaluation.scoring import Scoring
 from .generation import ImageGenerator
@@ -186,7 +186,7 @@ class Session:
     def _last_record(self) -> Record | None:
         """Return the newest scores by the recipe's own protocol."""
         asked = self.scoring.protocol()
-        mine = [record for record in scores_of(self.folder) if not clashes(without_sha(record["protocol"]), asked)]
+        mine = [record for record in scores_of(self.folder) if matches(record["protocol"], asked)]
         return mine[-1] if mine and self.assembly.score.settings.samples else None
 
     def _last_scores(self) -> dict[str, float]:

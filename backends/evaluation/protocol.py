@@ -32,6 +32,11 @@ def clashes(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     return differences(comparable(one), comparable(other))
 
 
+def matches(protocol: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:
+    """Return whether a score that is there can be compared with one that is asked for."""
+    return not clashes(without_sha(protocol), without_sha(asked))
+
+
 def without_sha(protocol: Mapping[str, Any]) -> Protocol:
     """Return what is known of a protocol before the reference has been read."""
     reference = {key: value for key, value in protocol["reference"].items() if key != "sha256"}

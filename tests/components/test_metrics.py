@@ -186,7 +186,7 @@ def test_precision_recall_density_and_coverage_of_points_on_a_line() -> None:
     # 3 lies on the ball about 2: within it for precision and recall, outside for density and coverage.
     assert precision_recall(generated, reference, 1) == pytest.approx((2 / 3, 1))
     assert density_coverage(generated, reference, 1) == pytest.approx((2 / 3, 2 / 3))
-    # Balls of radius 0.5 about 3 and 3.5 reach no data. With k = 2 the ball about 2 has radius 2 and alone reaches them.
+    # Balls of radius 0.5 about 3 and 3.5 reach no data. With k = 2 only the ball about 2, of radius 2, reaches them.
     assert precision_recall(column(3, 3.5), reference, 1) == pytest.approx((1 / 2, 0))
     assert density_coverage(column(3, 3.5), reference, 2) == pytest.approx((1 / 2, 1 / 3))
 

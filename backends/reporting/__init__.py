@@ -1,0 +1,1 @@
+"""`report.html` for runs and comparisons: what a folder holds, as one file to read."""

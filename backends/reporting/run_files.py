@@ -1,0 +1,144 @@
+"""What a run folder holds, read with whatever is there at the moment."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..log import read_lines
+from ..run_folder import RunFolder, short_digest
+
+LogLine = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Record:
+    """One file of `evaluation/`.
+
+    Attributes:
+        better: metric -> "lower" or "higher"; empty in records of before it was written.
+        protocol: everything that the scores depend on, apart from the model.
+        digest: tells protocols apart.
+        own: whether the run wrote it while it trained; else it was scored again.
+    """
+
+    step: int
+    scores: Mapping[str, float | None]
+    better: Mapping[str, str]
+    protocol: Mapping[str, Any]
+    digest: str
+    own: bool
+
+
+@dataclass
+class RunFiles:
+    """The contents of a run folder; what is not there is empty.
+
+    Attributes:
+        unreadable: names of files that are there and damaged.
+    """
+
+    folder: Path
+    done: dict[str, Any] = field(default_factory=dict)
+    resolved: dict[str, Any] = field(default_factory=dict)
+    environment: dict[str, Any] = field(default_factory=dict)
+    recipe_text: str = ""
+    log: list[LogLine] = field(default_factory=list)
+    records: list[Record] = field(default_factory=list)
+    samples: dict[int, Path] = field(default_factory=dict)
+    semantics: dict[int, Path] = field(default_factory=dict)
+    unreadable: list[str] = field(default_factory=list)
+
+    @property
+    def step(self) -> int:
+        """The last step that anything in the folder knows of."""
+        known = [int(self.done.get("step", 0)), *(int(line["step"]) for line in self.log[-1:])]
+        known += [record.step for record in self.records]
+        known += [*self.samples, *self.semantics, *numbered(self.folder / "checkpoints", "")]
+        return max(known)
+
+    @property
+    def steps(self) -> int | None:
+        """The steps that the recipe asks for, if that is known."""
+        found = self.recipe.get("train", {}).get("steps")
+        return int(found) if found is not None else None
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """The resolved recipe."""
+        found: dict[str, Any] = self.resolved.get("recipe", {})
+        return found
+
+
+def read_run(folder: Path) -> RunFiles:
+    """Read a run folder, at any moment of a run."""
+    where = RunFolder(folder)
+    files = RunFiles(folder)
+    files.done = _json(files, where.done)
+    files.resolved = _json(files, where.resolved)
+    files.environment = _json(files, folder / "environment.json")
+    files.recipe_text = _text(files, folder / "recipe.yaml")
+    files.log = _log(files, where.metrics)
+    files.records = [record for path in sorted(where.evaluation.glob("*.json")) for record in _record(files, path)]
+    files.samples, files.semantics = numbered(where.samples, ".png"), numbered(where.semantics, ".png")
+    return files
+
+
+def numbered(folder: Path, suffix: str) -> dict[int, Path]:
+    """Return `step-*` of a folder by step, in order."""
+    found = {path: re.fullmatch(rf"step-(\d+){re.escape(suffix)}", path.name) for path in folder.glob("step-*")}
+    return dict(sorted((int(match[1]), path) for path, match in found.items() if match))
+
+
+def _text(files: RunFiles, path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return ""
+    except (OSError, UnicodeDecodeError):
+        files.unreadable.append(path.name)
+        return ""
+
+
+def _json(files: RunFiles, path: Path) -> dict[str, Any]:
+    text = _text(files, path)
+    try:
+        found = json.loads(text) if text else {}
+    except json.JSONDecodeError:
+        found = None
+    if isinstance(found, dict):
+        return found
+    files.unreadable.append(path.name)
+    return {}
+
+
+def _record(files: RunFiles, path: Path) -> list[Record]:
+    values = _json(files, path)
+    if "step" not in values or "scores" not in values:
+        return []
+    protocol = values.get("protocol", {})
+    digest = str(values.get("hash") or short_digest(protocol))
+    own = path.name.startswith("step-")
+    return [Record(int(values["step"]), values["scores"], values.get("better", {}), protocol, digest, own)]
+
+
+def _log(files: RunFiles, path: Path) -> list[LogLine]:
+    """Return the lines of the log by step; of two lines of one step the later counts."""
+    lines: dict[int, LogLine] = {}
+    try:
+        texts = read_lines(path)
+    except (OSError, UnicodeDecodeError):
+        files.unreadable.append(path.name)
+        return []
+    for text in texts:
+        try:
+            line = json.loads(text)
+            lines[int(line["step"])] = line
+        except (ValueError, KeyError, TypeError):
+            if path.name not in files.unreadable:
+                files.unreadable.append(path.name)
+    return [lines[step] for step in sorted(lines)]
