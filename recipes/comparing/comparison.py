@@ -71,16 +71,27 @@ class Comparing:
         Raises:
             UserError: a recipe is wrong, asks for no score, or rows are scored by different protocols.
         """
-        # All recipes are read before the first one is trained.
-        tables = [(table, table_rows(table, self.study.seeds, self.study.changes)) for table in self.study.tables]
-        for _, rows in tables:
-            _require_scores(rows)
+        tables = self.read()
         made = [self._table(number, table, rows) for number, (table, rows) in enumerate(tables, start=1)]
         title = self.study.title or ", ".join(row.name for row in made[0].rows)
         comparison = Comparison(title=title, tables=made, command=self.command, environment=environment())
         write_comparison(self.folder, comparison)
         report = write_comparison_report(self.folder)
         return f"{markdown(comparison)}\n\nreport  {relative(report)}"
+
+    def read(self) -> list[tuple[TableSettings, list[TableRow]]]:
+        """Read every recipe, before the first one is trained.
+
+        Raises:
+            UserError: a recipe is wrong, or asks for no score.
+        """
+        tables = [(table, table_rows(table, self.study.seeds, self.study.changes)) for table in self.study.tables]
+        for table, rows in tables:
+            _require_scores(rows)
+            unknown = [name for name in table.sweep_rows if name not in table.rows]
+            if unknown:
+                raise UserError(f"sweep_rows: there is no row '{unknown[0]}'")
+        return tables
 
     def _table(self, number: int, table: TableSettings, rows: Sequence[TableRow]) -> ComparisonTable:
         # Everything is trained before anything is scored: a clash of protocols is found before hours of scoring.
@@ -121,9 +132,6 @@ class Comparing:
         values: Sequence[SweepValue],
         metrics: Sequence[str],
     ) -> Sweep:
-        unknown = [name for name in table.sweep_rows if name not in table.rows]
-        if unknown:
-            raise UserError(f"sweep_rows: there is no row '{unknown[0]}'")
         chosen = [row for row in rows if row.name in table.sweep_rows or not table.sweep_rows]
         made = [
             SweepRow(

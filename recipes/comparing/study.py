@@ -16,7 +16,7 @@ from ..layers import shipped_studies
 from ..recipe import problem_line
 from ..yaml_reader import parse_value, read_yaml
 
-SweepValue = float | str
+SweepValue = int | float | str
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 
 

@@ -9,7 +9,6 @@ from conftest import QUICK, QUICK_JOINT, write_shards
 from latsem.backends.errors import UserError
 from latsem.recipes import load
 from latsem.recipes.assemble import assemble, open_session
-from latsem.recipes.comparison import mean_curve, rows, step_reaching, table
 from latsem.recipes.derive import stream_specs
 from latsem.recipes.layers import shipped_recipes
 
@@ -202,17 +201,6 @@ def test_initial_weights_are_a_function_of_the_seed() -> None:
     other = assemble(load("pixel_coredi", [*quick, "train.seed=1"])).model.state_dict()
     assert all(torch.equal(one[key], same[key]) for key in one)
     assert any(not torch.equal(one[key], other[key]) for key in one)
-
-
-def test_comparison_of_curves() -> None:
-    slow, fast = {100: 40.0, 200: 30.0, 400: 20.0}, {100: 30.0, 200: 15.0, 400: 10.0}
-    assert mean_curve([slow, fast]) == {100: 35.0, 200: 22.5, 400: 15.0}
-    first, second = rows({"a/slow.yaml": [slow, slow], "fast": [fast]})
-    assert (first.name, first.ratio, first.reaches_first) == ("slow", 1.0, 400.0)
-    assert second.ratio == 0.5 and second.reaches_first == pytest.approx(100 + 100 * 10 / 15)
-    assert step_reaching(slow, 5.0) is None
-    text = table("frechet", [first, second])
-    assert "| fast | 30.00 | 15.00 | 10.00 | 10.00 +- 0.00 (n=1) | 0.50 | step 167 |" in text
 
 
 def test_the_data_must_be_what_is_expected_of_it() -> None:
