@@ -267,6 +267,13 @@ def test_scores_carry_their_protocol_and_the_data_scores_zero_against_itself(tmp
     assert evaluator.score(Data())["frechet"] == pytest.approx(0, abs=1e-6)  # type: ignore[arg-type]
 
 
+def test_a_run_is_scored_by_several_metrics_on_the_features_of_an_encoder(tmp_path: Path) -> None:
+    metrics = "[{name: kernel, subset_size: 50, subsets: 3}, precision_recall, density_coverage]"
+    overrides = [*QUICK, f"evaluate.metrics={metrics}", "evaluate.extractor=shapes_dino"]
+    scores = load("pixel_jit", overrides).run(root=tmp_path, quiet=True).scores
+    assert list(scores) == ["kernel", "kernel_std", "precision", "recall", "density", "coverage"]
+
+
 def test_a_run_can_be_scored_again_by_another_protocol(tmp_path: Path) -> None:
     recipe = load("latent_redi", QUICK_JOINT)
     result = recipe.run(root=tmp_path, quiet=True)

@@ -122,13 +122,12 @@ def test_the_name_of_an_encoder_is_short_for_it() -> None:
     assert (settings.width(), settings.logits(), settings.resize()) == (1024, 0, "bicubic, antialiased, to 224")
     assert settings_of("encoder").network == settings.network == settings_of("encoder", network="dinov2_large").network
     assert settings_of("shapes_dino", network="shapes_dino") == settings_of("shapes_dino")
-    values = {"half": False, "weights": "/somewhere"}
+    values = {"half": True, "weights": "/somewhere"}
     chosen = settings_of("dinov2_large", network=values)
-    assert not chosen.network.half and [key for key, _ in chosen.problems()] == ["network.weights"]
-    assert (
-        chosen.untrained().network.weights is None
-        and chosen.identity() == settings_of("dinov2_large", network={"half": False}).identity()
-    )
+    assert chosen.network.half and not settings.network.half
+    assert [key for key, _ in chosen.problems()] == ["network.weights"]
+    assert chosen.untrained().network.weights is None
+    assert chosen.identity() == settings_of("dinov2_large", network={"half": True}).identity()
     assert settings_of("vit_small_patch16_dinov3.l*").name == "vit_small_patch16_dinov3.lvd1689m"
     layers = settings_of("dinov2_large", network={"layers": [3, -1]})
     assert layers.width() == 1024 and settings_of("encoder", network=layers.network, pooling="mean").width() == 2048
