@@ -23,7 +23,7 @@ def digest(protocol: Mapping[str, Any]) -> str:
 
 def comparable(protocol: Mapping[str, Any]) -> Protocol:
     """Return what two scores must share to be compared: everything but `TOLD_APART`, and where data lie."""
-    reference = {key: value for key, value in protocol.get("reference", {}).items() if key != "what"}
+    reference = {key: value for key, value in protocol["reference"].items() if key != "what"}
     return {key: value for key, value in protocol.items() if key not in TOLD_APART} | {"reference": reference}
 
 

@@ -63,12 +63,11 @@ def _untrained() -> Any:
     published = _library().FeatureExtractorInceptionV3
 
     class Untrained(published):  # type: ignore[misc, valid-type]
-        def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-            return super().load_state_dict(state_dict, strict=strict and bool(state_dict), assign=assign)
+        def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any) -> Any:
+            del state_dict, args
 
         def to(self, *args: Any) -> Any:
-            # float32 it is already, and parameters without memory (`latsem check`) cannot be converted. A module that
-            # this one is in moves it by other means.
+            # float32 it is already, and parameters without memory (`latsem check`) cannot be converted.
             del args
             return self
 
@@ -76,7 +75,11 @@ def _untrained() -> Any:
     torch.save({}, nothing)
     nothing.seek(0)
     with torch.random.fork_rng(devices=[]):
-        return Untrained("inception-v3-compat", ["2048", "logits_unbiased"], feature_extractor_weights_path=nothing)
+        torch.manual_seed(0)
+        built = Untrained("inception-v3-compat", ["2048", "logits_unbiased"], feature_extractor_weights_path=nothing)
+    # From here on it is what was published: it can be loaded and moved.
+    built.__class__ = published
+    return built
 
 
 def _stir(network: nn.Module) -> None:

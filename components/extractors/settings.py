@@ -94,7 +94,8 @@ class EncoderExtractorSettings(ExtractorSettings):
     """Features of a semantic encoder: FDD with DINOv2 (arXiv 2306.04675). An encoder's name is short for it."""
 
     network: Annotated[Settings, PartField("encoder")] = Field(
-        cast(Settings, "dinov2_large"), description="any encoder; an image size of auto makes 16x16 features"
+        cast(Settings, "dinov2_large"),
+        description="any encoder; left open, it makes 16x16 features and computes in full precision",
     )
     pooling: Literal["class_token", "mean"] = Field(
         "class_token", description="what is scored: the class token, or the mean of the feature grid"
@@ -102,8 +103,11 @@ class EncoderExtractorSettings(ExtractorSettings):
 
     @field_validator("network")
     @classmethod
-    def _sized(cls, network: Any) -> Any:
-        return network.fitted(GRID)
+    def _as_published(cls, network: Any) -> Any:
+        fitted = network.fitted(GRID)
+        # Published scores are made in float32, and there are fewer images than in training.
+        open_precision = "half" in type(network).model_fields and "half" not in network.model_fields_set
+        return fitted.model_copy(update={"half": False}) if open_precision else fitted
 
     @property
     def encoder(self) -> Any:

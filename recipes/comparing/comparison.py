@@ -11,7 +11,7 @@ from typing import Any
 from ...backends.checkpoint import checkpoints
 from ...backends.console import RunConsole, relative
 from ...backends.errors import UserError
-from ...backends.evaluation.protocol import clashes
+from ...backends.evaluation.protocol import clashes, comparable, digest
 from ...backends.evaluation.records import Record
 from ...backends.evaluation.scoring import Known
 from ...backends.hardware import environment
@@ -115,8 +115,8 @@ class Comparing:
             rows=compared_rows(scored, main, metrics),
             sweeps=[self._sweep(table, rows, key, values, list(metrics)) for key, values in table.sweeps.items()],
             grids=[self._grid(number, index, each) for index, each in enumerate(scored)],
-            protocol=first["protocol"],
-            hash=first["hash"],
+            protocol=comparable(first["protocol"]),
+            hash=digest(comparable(first["protocol"])),
             revisions=sorted({str(r["protocol"]["code"]) for each in scored for run in each.records for r in run}),
         )
 

@@ -91,6 +91,17 @@ def test_the_predicted_peak_is_that_of_a_real_run(tmp_path: Path) -> None:
     assert predicted == pytest.approx(measured, rel=0.10)
 
 
+def test_a_published_network_of_scores_is_counted_and_not_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    overrides = ["data.size=64", "denoiser.depth=1", "evaluate.samples=2100", "evaluate.extractor=inception"]
+    memory = footprint(load("pixel_jit", overrides)).memory
+    # 23.9 million parameters and running statistics, in float32.
+    assert memory.frozen == pytest.approx(95.5e6, rel=0.01) and memory.phases["scoring"] > memory.phases["training"]
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.cuda
 def test_the_predicted_peak_is_that_of_the_allocator(tmp_path: Path) -> None:
     recipe = load("pixel_jit", [*HEAVY, "fabric.devices=1", "fabric.accelerator=cuda"])

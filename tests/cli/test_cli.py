@@ -45,6 +45,8 @@ print("torch" in sys.modules, "numpy" in sys.modules)
         ("show", "pixel_coredi"),
         ("check", "pixel_coredi", "denoiser.depht=3"),
         ("check", "pixel_coredi", "encoder=dinov2_bas_reg"),
+        ("check", "pixel_coredi", "evaluate.extractor=shapes_scorr"),
+        ("check", "pixel_coredi", "evaluate.extractor=dinov2_larg"),
     ],
 )
 def test_looking_imports_no_torch(argv: tuple[str, ...]) -> None:

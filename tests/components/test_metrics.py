@@ -85,6 +85,13 @@ def test_a_metric_says_how_many_images_it_needs(metric: Metric) -> None:
             metric.compute(statistics(metric, data), None)
 
 
+@pytest.mark.cuda
+def test_scores_are_equal_on_cuda(metric: Metric) -> None:
+    generated, reference = random(300, dtype=torch.float32), random(200, seed=1, dtype=torch.float32) + 0.1
+    there = score(metric, generated.cuda(), reference.cuda())
+    assert there == pytest.approx(score(metric, generated, reference), rel=1e-9)
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_features_that_are_not_finite_are_an_error(metric: Metric, value: float) -> None:
     data, broken = random(300), random(300)
@@ -186,7 +193,7 @@ def test_precision_recall_density_and_coverage_of_points_on_a_line() -> None:
     # 3 lies on the ball about 2: within it for precision and recall, outside for density and coverage.
     assert precision_recall(generated, reference, 1) == pytest.approx((2 / 3, 1))
     assert density_coverage(generated, reference, 1) == pytest.approx((2 / 3, 2 / 3))
-    # Balls of radius 0.5 about 3 and 3.5 reach no data. With k = 2 only the ball about 2, of radius 2, reaches them.
+    # Balls of radius 0.5 about 3 and 3.5 reach no data. With k = 2 the ball about 2, of radius 2, alone holds them.
     assert precision_recall(column(3, 3.5), reference, 1) == pytest.approx((1 / 2, 0))
     assert density_coverage(column(3, 3.5), reference, 2) == pytest.approx((1 / 2, 1 / 3))
 

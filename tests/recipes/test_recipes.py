@@ -136,6 +136,38 @@ def test_every_mistake_is_reported_at_once_with_its_line(tmp_path: Path) -> None
         (["denoiser.heads=3"], "denoiser.heads: 3 heads do not divide a width of 128"),
         (["guidance.streams=[imag]"], "guidance.streams: there is no stream 'imag'"),
         (["evaluate.samples=10"], "evaluate.samples: frechet on 64 features needs at least 65, not 10"),
+        (
+            ["evaluate.metrics=[kernel]", "evaluate.samples=900"],
+            "evaluate.samples: kernel on 64 features needs at least 1000, not 900 generated images: subset_size images",
+        ),
+        (
+            ["evaluate.metrics=[density_coverage]", "evaluate.reference=5"],
+            "evaluate.reference: density_coverage on 64 features needs at least 6, not 5 reference images",
+        ),
+        (
+            ["evaluate.metrics=[inception_score]"],
+            "evaluate.extractor: 'inception_score' reads logits, and 'shapes_scorer' gives none ('inception' does)",
+        ),
+        (
+            ["evaluate.metrics=[inception_score]", "evaluate.extractor=inception", "evaluate.samples=9"],
+            "evaluate.samples: inception_score on 1008 logits needs at least 10, not 9 generated images",
+        ),
+        (
+            ["evaluate.extractor=inceptio"],
+            "evaluate.extractor: unknown extractor 'inceptio', did you mean 'inception'?",
+        ),
+        (
+            ["evaluate.extractor=dinov2_larg"],
+            "evaluate.extractor: unknown extractor 'dinov2_larg', did you mean 'dinov2_",
+        ),
+        (
+            ["evaluate.extractor=dinov2_large", "evaluate.extractor.network.weights=/nowhere"],
+            "evaluate.extractor.network.weights: there is no file or folder /nowhere",
+        ),
+        (
+            ["evaluate.extractor=inception", "evaluate.extractor.weights=/nowhere"],
+            "evaluate.extractor.weights: there is no file /nowhere",
+        ),
         (["train.micro_batch=100"], "micro_batch must lie between 1 and batch_size"),
         (["data=folder", "data.root=/nowhere/at/all"], "data.root: there is no folder /nowhere/at/all"),
         (["data=folder"], "data.root: missing, it has no default"),
@@ -172,6 +204,15 @@ def test_an_encoder_sees_images_of_the_size_that_matches_the_tokens(
     assert settings.encoder is not None and settings.encoder.grid() == grid
     assert settings.encoder.model_dump().get("image_size", 32) == size
     assert stream_specs(settings)["semantic"].tokens == stream_specs(settings)["image"].tokens
+
+
+def test_an_extractors_encoder_is_chosen_and_set_like_any_part() -> None:
+    for chosen in ("dinov2_small", "{name: encoder, network: dinov2_small}"):
+        overrides = [f"evaluate.extractor={chosen}", "evaluate.extractor.network.half=true"]
+        extractor = load("pixel_jit", overrides).resolved()["evaluate"]["extractor"]
+        assert extractor["name"] in chosen and extractor["pooling"] == "class_token"
+        network = extractor["network"]
+        assert (network["name"], network["image_size"], network["half"]) == ("dinov2_small", 224, True)
 
 
 def test_an_empty_folder_is_no_data(tmp_path: Path) -> None:
