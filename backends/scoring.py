@@ -14,6 +14,7 @@ from .console import RunConsole, relative
 from .evaluation import Evaluator
 from .hardware import make_fabric, resolve_precision
 from .model import JointModel
+from .reporting.run_report import refresh_run_report
 from .run_folder import RunFolder, short_digest, write_json
 
 
@@ -65,6 +66,9 @@ def score_again(assembly: Assembly, folder: RunFolder) -> Path:
     for name, value in record["scores"].items():
         console.say(f"{name} {value:.3f} ({assembly.evaluate.samples:,} images, guidance {_shown(record)})")
     console.say(f"protocol   {relative(path)}")
+    report = refresh_run_report(folder.path, console)
+    if report:
+        console.say(f"report     {relative(report)}")
     return path
 
 

@@ -24,6 +24,8 @@ from .generation import ImageGenerator
 from .hardware import device_name, environment, make_fabric, release_freed_memory, resolve_precision
 from .loader import ImageFeed, batch_plan, fixed_batches
 from .model import JointModel
+from .reporting.page import FILE as REPORT
+from .reporting.run_report import refresh_run_report
 from .run_folder import RunFolder, write_atomically, write_json
 from .scoring import Scoring
 from .screen import screen_rows
@@ -87,6 +89,7 @@ class Session:
         release_freed_memory()
         if self.folder.done.exists():
             self.console.say(f"this run is done already: {relative(self.folder.path)} (train another with --name)")
+            self._report()
             return self._result()
         with self._alone_in_folder():
             scores = self._train()
@@ -118,11 +121,13 @@ class Session:
         if trainer.step:
             self.console.say(f"going on after step {trainer.step}")
         if not trainer.train(lambda step: self._after_step(trainer, step)):
+            self._report()
             raise Interrupted(f"stopped after step {trainer.step}; the same command goes on from there")
         scores = self._last_scores()
         if self.fabric.is_global_zero:
             self.drawing.draw_evolution()
             write_json(self.folder.done, {"step": trainer.step, "scores": scores})
+        self._report()
         return scores
 
     def _leave(self) -> None:
@@ -181,13 +186,21 @@ class Session:
     def _after_step(self, trainer: Trainer, step: int) -> dict[str, float]:
         train, evaluate = self.assembly.train, self.assembly.evaluate
         last = step == train.steps
-        if self.fabric.is_global_zero and (last or due(step, train.picture_every)):
+        drawn = last or due(step, train.picture_every)
+        scores: dict[str, float] = {}
+        if self.fabric.is_global_zero and drawn:
             release_freed_memory()
             self.drawing.draw(self.generator(trainer.average), trainer.average, step)
         if evaluate.samples and (last or due(step, evaluate.every)):
             release_freed_memory()
-            return {f"score/{name}": value for name, value in self._score(trainer.average, step).items()}
-        return {}
+            scores = {f"score/{name}": value for name, value in self._score(trainer.average, step).items()}
+        if drawn and not last:
+            self._report()
+        return scores
+
+    def _report(self) -> None:
+        if self.fabric.is_global_zero:
+            refresh_run_report(self.folder.path, self.console)
 
     def _score(self, model: JointModel, step: int) -> dict[str, float]:
         scores: dict[str, float] = {}
@@ -214,6 +227,8 @@ class Session:
             self.console.say(f"samples    {folder}/samples/step-{self.assembly.train.steps:08d}.png")
         if SEMANTIC in self.assembly.streams:
             self.console.say(f"semantics  {folder}/semantics/evolution.png")
+        if (self.folder.path / REPORT).exists():
+            self.console.say(f"report     {folder}/{REPORT}")
         self.console.say(f"next       latsem sample {folder} -n 16 --seed 1")
 
     def _result(self) -> RunResult:
