@@ -82,7 +82,7 @@ class _Drawing:
         places = [place for series in self.chart.series for place, _ in series.points]
         places += [mark.x for mark in self.chart.marks]
         longest = len(number(max(places)))
-        return step_axis(places, left, right, max(3, int((right - left) / (TEXT * longest + 34))))
+        return step_axis(places, left, right, max(3, int((right - left) / (TEXT * longest + 22))))
 
     def parts(self) -> Iterator[Markup]:
         yield from self._grid()

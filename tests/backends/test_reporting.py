@@ -2,20 +2,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
-from html.parser import HTMLParser
 from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import QUICK, QUICK_JOINT
 from PIL import Image
+from report_page import Page, rows_of, safe_page
 from report_samples import ENDS, PROTOCOL, record, save_noise, write_lines, write_record, write_sample_comparison
 from rich.console import Console
 
 from latsem.backends.console import RunConsole
-from latsem.backends.errors import Interrupted
 from latsem.backends.reporting.comparison_data import Comparison, ComparisonTable, Spread, read_comparison
 from latsem.backends.reporting.comparison_report import write_comparison_report
 from latsem.backends.reporting.embedding import WIDEST, embed, enlarged_by
@@ -23,49 +20,6 @@ from latsem.backends.reporting.run_files import read_run
 from latsem.backends.reporting.run_report import EARLIER, refresh_run_report, run_view, write_run_report
 from latsem.backends.reporting.scores import score_groups
 from latsem.backends.reporting.values import plain
-from latsem.backends.training import Trainer
-from latsem.recipes import load
-from latsem.recipes.assemble import evaluate_run
-
-FETCHING = {"src", "href", "srcset", "action", "data", "poster", "xlink:href", "background", "cite"}
-
-
-class Page(HTMLParser):
-    """What a page is made of: its tags with their attributes, and its text."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.source = path.read_text(encoding="utf-8")
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self.feed(self.source)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-
-    def having(self, attribute: str) -> list[dict[str, str | None]]:
-        return [values for _, values in self.tags if attribute in values]
-
-
-def safe_page(path: Path) -> Page:
-    """Return a report that fetches nothing and runs nothing, wherever its words came from."""
-    page = Page(path)
-    assert not {tag for tag, _ in page.tags} & {"script", "iframe", "object", "embed", "base", "form"}
-    for tag, values in page.tags:
-        assert not any(name.startswith("on") for name in values), (tag, values)
-        for name in FETCHING & set(values):
-            assert (values[name] or "").startswith(("data:", "#")), (tag, values)
-    assert "url(" not in page.source and "@import" not in page.source
-    assert page.source.startswith("<!doctype html>") and page.source.count("<h1>") == 1
-    return page
-
-
-def rows_of(page: Page) -> list[tuple[str | None, ...]]:
-    keys = ("data-protocol", "data-step", "data-metric", "data-value")
-    return [tuple(values[key] for key in keys) for values in page.having("data-protocol")]
 
 
 @pytest.fixture
@@ -267,63 +221,3 @@ def test_a_comparison_shows_its_numbers(tmp_path: Path) -> None:
     assert len([tag for tag, _ in page.tags if tag == "img"]) == len(ENDS) - 1
     only = Comparison(title="t", tables=[comparison.tables[1]]).tables[0]
     assert only.rows[0].ratio is not None
-
-
-def states(folder: Path) -> Iterator[tuple[str | None, str | None]]:
-    for values in Page(folder / "report.html").having("data-step"):
-        if "data-finished" in values:
-            yield values["data-step"], values["data-finished"]
-
-
-def test_a_run_reports_while_it_goes_on_when_it_stops_and_when_it_ends(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    recipe = load("pixel_coredi", [*QUICK_JOINT, "train.picture_every=1", "train.log_every=1"])
-    seen: list[tuple[str | None, str | None]] = []
-    original = Trainer._one_step
-
-    def watched(self: Trainer, batches: object) -> object:
-        if self.step:
-            seen.extend(states(self.folder.path))
-        values = original(self, batches)  # type: ignore[arg-type]
-        if self.step == 3:
-            import os
-            import signal
-
-            os.kill(os.getpid(), signal.SIGINT)
-        return values
-
-    monkeypatch.setattr(Trainer, "_one_step", watched)
-    with pytest.raises(Interrupted):
-        recipe.run(root=tmp_path, quiet=True)
-    monkeypatch.undo()
-    (folder,) = (tmp_path / "pixel_coredi").iterdir()
-    assert seen == [("1", "false"), ("2", "false")] and list(states(folder)) == [("3", "false")]
-    assert "goes on with it" in Page(folder / "report.html").text
-
-    recipe.run(root=tmp_path)
-    assert f"report     {folder}/report.html" in capsys.readouterr().out
-    assert list(states(folder)) == [("4", "true")]
-    scored = json.loads((folder / "evaluation" / "step-00000004.json").read_text())["scores"]
-    before = rows_of(safe_page(folder / "report.html"))
-    assert {metric: value for _, _, metric, value in before}["frechet"] == str(scored["frechet"])
-    evaluate_run(folder, ["evaluate.guided=true", "guidance.scale=3"])
-    assert "report     " in capsys.readouterr().out
-    after = rows_of(safe_page(folder / "report.html"))
-    assert set(before) < set(after) and len({digest for digest, *_ in after}) == 2
-
-
-def test_a_report_is_made_for_a_run_of_before_there_were_any(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    recipe = load("pixel_jit", QUICK)
-    report = recipe.run(root=tmp_path, quiet=True).folder / "report.html"
-    text = report.read_text()
-    report.unlink()
-    recipe.run(root=tmp_path, quiet=True)
-    assert report.read_text() == text
-    report.unlink()
-    (report / "in the way").mkdir(parents=True)
-    capsys.readouterr()
-    assert recipe.run(root=tmp_path).scores
-    assert "report.html was not written" in capsys.readouterr().out

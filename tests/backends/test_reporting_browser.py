@@ -22,7 +22,7 @@ from latsem.backends.reporting.numbers import number
 from latsem.recipes import load
 from latsem.recipes.assemble import evaluate_run
 
-PHONE, DESKTOP = 360, 1280
+PHONE, A4, DESKTOP = 360, 718, 1280
 KINDS = ("run", "comparison")
 SCHEMES = ("light", "dark")
 
@@ -262,5 +262,7 @@ def test_paper_is_light_and_unfolded(browser: Browser, folders: dict[str, Path],
     page.emulate_media(media="print", color_scheme="dark")
     assert luminance(page.evaluate("getComputedStyle(document.body).backgroundColor")) > 0.9
     assert page.evaluate(f"{hidden}.length") == 0
+    page.set_viewport_size({"width": A4, "height": 1000})
+    assert page.evaluate("document.documentElement.scrollWidth") <= A4
     assert page.pdf(format="A4").startswith(b"%PDF")
     page.context.close()
