@@ -27,6 +27,8 @@ from .hardware import device_name, environment, make_fabric, release_freed_memor
 from .loader import ImageFeed, batch_plan, fixed_batches
 from .model import JointModel
 from .processes import in_first, leave
+from .reporting.page import FILE as REPORT
+from .reporting.run_report import refresh_run_report
 from .run_folder import RunFolder, write_atomically, write_json
 from .screen import screen_rows
 from .training import Trainer, due, fit_statistics
@@ -89,6 +91,7 @@ class Session:
         release_freed_memory()
         if self.folder.done.exists():
             self.console.say(f"this run is done already: {relative(self.folder.path)} (train another with --name)")
+            self._report()
             return self._result()
         with self._alone_in_folder():
             self._train()
@@ -116,10 +119,12 @@ class Session:
         if trainer.step:
             self.console.say(f"going on after step {trainer.step}")
         if not trainer.train(lambda step: self._after_step(trainer, step)):
+            self._report()
             raise Interrupted(f"stopped after step {trainer.step}; the same command goes on from there")
         if self.fabric.is_global_zero:
             self.drawing.draw_evolution()
             write_json(self.folder.done, {"step": trainer.step, "scores": self._last_scores()})
+        self._report()
 
     def fit(self) -> None:
         """Take the statistics that projection and tokenizer need from the data, or from the run if it has begun."""
@@ -171,14 +176,22 @@ class Session:
     def _after_step(self, trainer: Trainer, step: int) -> dict[str, float]:
         train, evaluate = self.assembly.train, self.assembly.score.settings
         last = step == train.steps
-        if self.fabric.is_global_zero and (last or due(step, train.picture_every)):
+        drawn = last or due(step, train.picture_every)
+        scores: dict[str, float] = {}
+        if self.fabric.is_global_zero and drawn:
             release_freed_memory()
             self.drawing.draw(self.generator(trainer.average), trainer.average, step)
         if evaluate.samples and (last or due(step, evaluate.every)):
             release_freed_memory()
-            scores: dict[str, float] = self.scoring.record(self.folder, self._scored(trainer), step)["scores"]
-            return {f"score/{name}": value for name, value in scores.items()}
-        return {}
+            record = self.scoring.record(self.folder, self._scored(trainer), step)
+            scores = {f"score/{name}": value for name, value in record["scores"].items()}
+        if drawn and not last:
+            self._report()
+        return scores
+
+    def _report(self) -> None:
+        if self.fabric.is_global_zero:
+            refresh_run_report(self.folder.path, self.console)
 
     def _scored(self, trainer: Trainer) -> JointModel:
         return trainer.average if self.assembly.score.settings.weights == "average" else self.assembly.model
@@ -202,6 +215,8 @@ class Session:
             self.console.say(f"samples    {folder}/samples/step-{self.assembly.train.steps:08d}.png")
         if SEMANTIC in self.assembly.streams:
             self.console.say(f"semantics  {folder}/semantics/evolution.png")
+        if (self.folder.path / REPORT).exists():
+            self.console.say(f"report     {folder}/{REPORT}")
         self.console.say(f"next       latsem sample {folder} -n 16 --seed 1")
 
     def _result(self) -> RunResult:

@@ -14,6 +14,7 @@ from ..backends.evaluation.records import Record, record_path, score_lines, scor
 from ..backends.evaluation.scoring import Known, Scoring
 from ..backends.hardware import make_fabric, resolve_precision
 from ..backends.processes import leave
+from ..backends.reporting.run_report import refresh_run_report
 from ..backends.run_folder import RunFolder
 from .assemble import build_encoder, build_source, image_model
 from .judging import needs_data, score_parts
@@ -37,6 +38,9 @@ def evaluate_run(folder: Path, overrides: Sequence[str] = ()) -> Path:
         console.say(line)
     path = record_path(run, record)
     console.say(f"protocol   {relative(path)}")
+    report = refresh_run_report(folder, console) if scorer.fabric.is_global_zero else None
+    if report is not None:
+        console.say(f"report     {relative(report)}")
     leave(scorer.fabric)
     return path
 

@@ -99,6 +99,9 @@ def test_the_wheel_holds_recipes_and_weights_and_works_by_itself(tmp_path: Path)
         "values = l.read_layers(path, ()).values\n"
         "assert (values['data']['image_size'], values['denoiser']['size']) == (512, 'XL')\n"
         "assert l.recipe_name(path) == 'imagenet512-latent_redi_xl'\n"
+        "from pathlib import Path\n"
+        "import latsem.backends.reporting.page as page\n"
+        "assert {p.name for p in (Path(page.__file__).parent / 'templates').iterdir()} >= {'run.html', 'style.css'}\n"
         "print(r.create('encoder', 'shapes_vit') is not None, r.create('extractor', 'shapes_scorer') is not None, "
         "r.create('tokenizer', 'vae') is not None)\n"
     )

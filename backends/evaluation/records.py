@@ -12,6 +12,9 @@ from ..run_folder import RunFolder
 Record = dict[str, Any]
 """`step`, `scores` and `better` by name, `protocol`, its `hash`, and the digest of the weights that were scored."""
 
+SPREAD = "_std"
+"""What the name of a score's spread ends with."""
+
 
 def record_path(folder: RunFolder, record: Record) -> Path:
     """Return the file of a record."""
@@ -26,17 +29,19 @@ def scores_of(folder: RunFolder) -> list[Record]:
 
 def score_lines(record: Record) -> Iterator[str]:
     """Yield the scores of a record and, shortly, how they came about: a person's lines."""
-    names = list(record["scores"])
-    width = max(map(len, names))
-    for name in names:
-        spread = record["scores"].get(f"{name}_std")
-        if not name.endswith("_std"):
-            yield f"{name:<{width}}  {record['scores'][name]:.4g}" + (f" +- {spread:.2g}" if spread is not None else "")
+    groups: dict[str, list[str]] = {}
+    for name, value in record["scores"].items():
+        prefix, _, metric = name.rpartition("/")
+        if not name.endswith(SPREAD):
+            spread = record["scores"].get(f"{name}{SPREAD}")
+            beside = "" if spread is None else f" +- {spread:.2g}"
+            groups.setdefault(prefix, []).append(f"{metric} {value:.4g}{beside}")
+    yield from (f"{prefix or 'scores':<10} {', '.join(scores)}" for prefix, scores in groups.items())
     protocol = record["protocol"]
     yield (
-        f"{protocol['samples']:,} images, guidance {shown(protocol['guidance'])}, {shown(protocol['sampler'])}, labels "
-        f"{protocol['labels']}, {protocol['extractor']['name']}, {protocol['reference']['images']:,} reference images, "
-        f"protocol {record['hash']}"
+        f"{'of':<10} {protocol['samples']:,} images, guidance {shown(protocol['guidance'])}, "
+        f"{shown(protocol['sampler'])}, labels {protocol['labels']}; {protocol['extractor']['name']}, "
+        f"{protocol['reference']['images']:,} reference images; protocol {record['hash']}"
     )
 
 

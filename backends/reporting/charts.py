@@ -5,12 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeGuard
 
 from .axes import spans_widely
 from .numbers import number
 
 Points = Sequence[tuple[float, float | None]]
 """Places and values in order; None where a value was not finite, which breaks the line."""
+
+
+def is_finite(value: float | None) -> TypeGuard[float]:
+    """Return whether there is a value to draw."""
+    return value is not None and math.isfinite(value)
 
 
 @dataclass(frozen=True)
@@ -32,15 +38,15 @@ class Series:
     def values(self) -> Iterator[float]:
         """Yield everything that the vertical axis has to span."""
         for points in (self.points, *self.seeds):
-            yield from (value for _, value in points if value is not None and math.isfinite(value))
+            yield from (value for _, value in points if is_finite(value))
         for (_, value), error in zip(self.points, self.errors, strict=False):
-            if value is not None:
+            if is_finite(value):
                 yield from (value - error, value + error)
 
     @property
     def last(self) -> float | None:
-        """The last value."""
-        return next((value for _, value in reversed(self.points) if value is not None), None)
+        """The last finite value."""
+        return next((value for _, value in reversed(self.points) if is_finite(value)), None)
 
 
 @dataclass(frozen=True)
@@ -105,9 +111,9 @@ def thinned(points: Points, most: int = 600) -> Points:
     kept: list[tuple[float, float | None]] = []
     for begin in range(0, len(points), length):
         stretch = points[begin : begin + length]
-        finite = sorted((value, place) for place, value in stretch if value is not None)
+        finite = sorted((value, place) for place, value in stretch if is_finite(value))
         chosen = {finite[0][1], finite[-1][1]} if finite else set()
         # The ends stay as they are: the last value is what a reader looks for.
         chosen |= {points[0][0], points[-1][0]}
-        kept += [(place, value) for place, value in stretch if value is None or place in chosen]
+        kept += [(place, value) for place, value in stretch if not is_finite(value) or place in chosen]
     return kept

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
+import math
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +17,6 @@ SMALLER = 700
 QUALITY = 82
 PNG_BYTES = 400_000
 """A PNG of photographs that takes more than this becomes a JPEG; pixels that were enlarged stay what they are."""
-LARGEST_FACTOR = 16
 
 
 @dataclass(frozen=True)
@@ -40,40 +41,51 @@ def embed(path: Path, *, caption: str, alt: str, widest: int = WIDEST) -> Pictur
     """Return a picture file as a data URI, at most so wide.
 
     Raises:
-        OSError: the file cannot be read, or is no picture.
+        OSError: the file cannot be read, is no picture, or is larger than any that a run draws.
     """
     content = path.read_bytes()
-    with Image.open(io.BytesIO(content)) as opened:
+    with _opened(io.BytesIO(content)) as opened:
         picture = opened.convert("RGB")
     factor = enlarged_by(picture)
-    if picture.width // factor > widest:
-        factor = 1
-    if picture.width > widest:
+    narrows = picture.width > widest
+    if narrows:
+        factor = factor if picture.width // factor <= widest else 1
         picture = _narrowed(picture, factor, widest)
-        content = _encoded(picture, "PNG")
     kind = "png"
-    if factor == 1 and len(content) > PNG_BYTES:
+    if factor == 1 and (narrows or len(content) > PNG_BYTES):
         kind, content = "jpeg", _encoded(picture, "JPEG")
+    elif narrows:
+        content = _encoded(picture, "PNG")
     uri = f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"
     return Picture(uri, picture.width, picture.height, caption, alt)
 
 
+def embedded_height(path: Path, widest: int = WIDEST) -> int:
+    """Return how high a picture will be; only its header is read.
+
+    Raises:
+        OSError: as `embed`.
+    """
+    with _opened(path) as picture:
+        return round(picture.height * min(1.0, widest / picture.width))
+
+
 def enlarged_by(picture: Image.Image) -> int:
-    """Return by what factor a picture was enlarged pixel by pixel; 1 if it was not."""
+    """Return by what factor a picture was enlarged pixel by pixel: what divides all places where something changes."""
     pixels = np.asarray(picture)
-    height, width = pixels.shape[:2]
-    for factor in range(LARGEST_FACTOR, 1, -1):
-        if height % factor == 0 and width % factor == 0 and _repeats(pixels, factor):
-            return factor
-    return 1
+    rows, columns = ((pixels[1:] != pixels[:-1]).any((1, 2)), (pixels[:, 1:] != pixels[:, :-1]).any((0, 2)))
+    places = [np.flatnonzero(changes) + 1 for changes in (rows, columns)]
+    return math.gcd(*pixels.shape[:2], *np.concatenate(places).tolist())
 
 
-def _repeats(pixels: np.ndarray, factor: int) -> bool:
-    return all(
-        np.array_equal(pixels[0::factor], pixels[shift::factor])
-        and np.array_equal(pixels[:, 0::factor], pixels[:, shift::factor])
-        for shift in range(1, factor)
-    )
+def _opened(source: Path | io.BytesIO) -> Image.Image:
+    try:
+        with warnings.catch_warnings():
+            # Pictures of a long run are large, and our own.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            return Image.open(source)
+    except Image.DecompressionBombError as error:
+        raise OSError(str(error)) from None
 
 
 def _narrowed(picture: Image.Image, factor: int, widest: int) -> Image.Image:

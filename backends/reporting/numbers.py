@@ -24,9 +24,10 @@ def number(value: float | None) -> str:
 
 
 def spread_beside(spread: float, value: float | None) -> str:
-    """Return the spread of a value with as many decimals as the value is shown with."""
-    _, point, decimals = number(value).partition(".")
-    return f"{spread:,.{len(decimals)}f}" if point and "e" not in decimals else number(spread)
+    """Return the spread of a value with as many decimals as the value is shown with, if they say anything of it."""
+    _, _, decimals = number(value).partition(".")
+    text = f"{spread:,.{len(decimals)}f}"
+    return text if decimals.isdigit() and float(text.replace(",", "")) else number(spread)
 
 
 def _without_padding(text: str) -> str:

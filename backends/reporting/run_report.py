@@ -15,7 +15,7 @@ from ..console import RunConsole, relative
 from ..run_folder import write_atomically
 from .charts import Chart
 from .curves import SCORE, logged, training_charts
-from .embedding import SMALLER, WIDEST, Picture, embed
+from .embedding import SMALLER, WIDEST, Picture, embed, embedded_height
 from .page import FILE, render
 from .run_files import RunFiles, read_run
 from .scores import ScoreGroup, score_charts, score_groups
@@ -58,6 +58,7 @@ class RunView:
     step: int
     steps: int | None
     finished: bool
+    imported: bool
     screen: list[Fact]
     scores: list[ScoreGroup]
     score_charts: list[Chart]
@@ -82,13 +83,14 @@ def run_view(files: RunFiles) -> RunView:
     semantics = _pictures(files, files.semantics, "Semantics", "Images, and under each its semantic stream as colours")
     environment = dict(files.environment)
     versions: Mapping[str, Any] = environment.pop("versions", {})
-    screen = files.resolved.get("resolved", {})
+    screen = files.resolved.get("resolved") or files.resolved.get("imported", {})
     return RunView(
         recipe_name=folder.parent.name,
         run_name=folder.name,
         step=files.step,
         steps=files.steps,
         finished=bool(files.done),
+        imported="imported" in files.resolved,
         screen=facts(screen),
         scores=groups,
         score_charts=score_charts(groups) or _logged_scores(files),
@@ -127,14 +129,18 @@ def _pictures(files: RunFiles, found: Mapping[int, Path], title: str, alt: str) 
 
 def _evolution(files: RunFiles) -> Picture | None:
     path = files.folder / "semantics" / "evolution.png"
-    rows = ", ".join(f"{step:,}" for step in files.semantics)
+    try:
+        if not path.exists() or embedded_height(path) > TALLEST:
+            return None
+    except OSError:
+        files.unreadable.append("semantics/evolution.png")
+        return None
+    steps, count = ", ".join(f"{step:,}" for step in files.semantics), len(files.semantics)
+    caption = f"Images and, under them, their semantic stream at steps {steps}"
     found = _picture(
-        files,
-        path,
-        caption=f"Images and, under them, their semantic stream at steps {rows}",
-        alt=f"Row of images, and one row of colours for each of {len(files.semantics)} steps",
+        files, path, caption=caption, alt=f"Row of images, and one row of colours for each of {count} steps"
     )
-    return found[0] if found and found[0].height <= TALLEST else None
+    return found[0] if found else None
 
 
 def _picture(files: RunFiles, path: Path, **how: Any) -> list[Picture]:

@@ -7,14 +7,13 @@ running training needs no plotting library.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from markupsafe import Markup
 
 from .axes import Axis, point_axis, step_axis, value_axis
-from .charts import Chart, Points, Series, thinned
+from .charts import Chart, Points, Series, is_finite, thinned
 from .numbers import number
 
 COLOURS = 8
@@ -83,7 +82,7 @@ class _Drawing:
         places = [place for series in self.chart.series for place, _ in series.points]
         places += [mark.x for mark in self.chart.marks]
         longest = len(number(max(places)))
-        return step_axis(places, left, right, max(2, int((right - left) / (TEXT * longest + 34))))
+        return step_axis(places, left, right, max(3, int((right - left) / (TEXT * longest + 22))))
 
     def parts(self) -> Iterator[Markup]:
         yield from self._grid()
@@ -124,13 +123,13 @@ class _Drawing:
             self._path(points), _dash(index), tip
         )
         for (place, value), error in zip(points, series.errors, strict=False):
-            if value is not None and error > 0:
+            if is_finite(value) and error > 0:
                 x, ends = round(self.x.place(place), 1), [round(self.y.place(value + e), 1) for e in (-error, error)]
                 yield Markup('<path class="bar" d="M{} {}V{}M{} {}h8M{} {}h8"/>').format(
                     x, *ends, round(x - 4, 1), ends[0], round(x - 4, 1), ends[1]
                 )
         if len(points) <= MARKED:
-            yield from (self._point(index, series, at) for at, (_, value) in enumerate(points) if value is not None)
+            yield from (self._point(index, series, at) for at, (_, value) in enumerate(points) if is_finite(value))
 
     def _point(self, index: int, series: Series, at: int) -> Markup:
         place, value = series.points[at]
@@ -164,7 +163,7 @@ class _Drawing:
         """Return a path through points, broken where a value is missing; a point between two gaps becomes a dot."""
         pieces: list[list[str]] = [[]]
         for place, value in thinned(points):
-            if value is None or not math.isfinite(value):
+            if not is_finite(value):
                 pieces.append([])
             else:
                 pieces[-1].append(f"{self.x.place(place):.1f} {self.y.place(value):.1f}")
