@@ -66,6 +66,7 @@ class Assembly(ImageModel):
         text: the recipe as it was given.
         feed: where training batches come from.
         feed_name: `images`, or the folder of a cache.
+        score: what scores are made with, None where none is asked for.
         fit_images: images from which the projection's statistics are taken.
         measure_images: images from which the tokenizer's are.
     """
@@ -75,7 +76,7 @@ class Assembly(ImageModel):
     source: Source
     feed: Feed
     feed_name: str
-    score: ScoreParts
+    score: ScoreParts | None
     attention: str
     fit_images: int
     measure_images: int

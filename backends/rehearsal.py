@@ -6,7 +6,6 @@ import warnings
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from lightning_fabric import Fabric
@@ -22,6 +21,7 @@ from .assembly import Assembly
 from .console import RunConsole
 from .drawing import SEMANTIC_IMAGES
 from .evaluation.collected import extracted
+from .evaluation.score_parts import ScoreParts
 from .faking import settle, without_fakes
 from .generation import ImageGenerator
 from .loader import IMAGES, LABEL, Batch, BatchPlan, Key
@@ -130,8 +130,9 @@ class Rehearsal:
     def memory(self, mode: FakeTensorMode, *, stored: bool) -> Memory:
         """Return what is held, and when it is most; with features `stored`, no training step encodes."""
         assembly = self.assembly
-        extractor: Any = assembly.score.extractor
-        frozen = [*tensors_of(assembly.space), *tensors_of(extractor)]
+        frozen = tensors_of(assembly.space)
+        if assembly.score is not None:
+            frozen = [*frozen, *tensors_of(assembly.score.extractor)]
         with mode, self.meter:
             self.meter.add([*frozen, *tensors_of(assembly.model)])
             self._prepare()
@@ -142,8 +143,8 @@ class Rehearsal:
             self._train(trainer, batch)
             settle(trainer.average, mode)
             self._draw(trainer.average)
-            if assembly.score.settings.samples:
-                self._score(trainer.average)
+            if assembly.score is not None:
+                self._score(trainer.average, assembly.score)
             found = self._sum_up(trainer, frozen)
         self.meter.forget()
         return found
@@ -228,8 +229,8 @@ class Rehearsal:
             if space.encoder is not None:
                 space.encode(self._images(min(SEMANTIC_IMAGES, len(self.assembly.source))))
 
-    def _score(self, model: JointModel) -> None:
-        evaluate, extractor = self.assembly.score.settings, self.assembly.score.extractor
+    def _score(self, model: JointModel, score: ScoreParts) -> None:
+        evaluate = score.settings
         with self.meter.phase(self.phases, "scoring"):
             images = self._generate(model, min(evaluate.batch_size, evaluate.samples), guided=evaluate.guided)
-            extracted(extractor, to_pixels(images), self.fabric.device)
+            extracted(score.extractor, to_pixels(images), self.fabric.device)

@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
@@ -77,7 +78,8 @@ class Session:
         self.drawing = RunDrawing(assembly, self.folder, self.fabric.device)
         assembly.space.to(self.fabric.device)
         assembly.model.to(self.fabric.device)
-        self.scoring = Scoring(assembly, assembly.score, self.fabric, precision=self.precision, console=self.console)
+        how: Any = {"precision": self.precision, "console": self.console}
+        self.scoring = Scoring(assembly, assembly.score, self.fabric, **how) if assembly.score is not None else None
 
     def run(self) -> RunResult:
         """Train what is missing, draw and score; a run that is done is only reported.
@@ -174,16 +176,17 @@ class Session:
         return self.assembly.generator(self.fabric.device, self.precision, model=model)
 
     def _after_step(self, trainer: Trainer, step: int) -> dict[str, float]:
-        train, evaluate = self.assembly.train, self.assembly.score.settings
+        train = self.assembly.train
         last = step == train.steps
         drawn = last or due(step, train.picture_every)
         scores: dict[str, float] = {}
         if self.fabric.is_global_zero and drawn:
             release_freed_memory()
             self.drawing.draw(self.generator(trainer.average), trainer.average, step)
-        if evaluate.samples and (last or due(step, evaluate.every)):
+        if self.scoring is not None and (last or due(step, self.scoring.settings.every)):
             release_freed_memory()
-            record = self.scoring.record(self.folder, self._scored(trainer), step)
+            average = self.scoring.settings.weights == "average"
+            record = self.scoring.record(self.folder, trainer.average if average else self.assembly.model, step)
             scores = {f"score/{name}": value for name, value in record["scores"].items()}
         if drawn and not last:
             self._report()
@@ -193,14 +196,13 @@ class Session:
         if self.fabric.is_global_zero:
             refresh_run_report(self.folder.path, self.console)
 
-    def _scored(self, trainer: Trainer) -> JointModel:
-        return trainer.average if self.assembly.score.settings.weights == "average" else self.assembly.model
-
     def _last_record(self) -> Record | None:
         """Return the newest scores by the recipe's own protocol."""
+        if self.scoring is None:
+            return None
         asked = self.scoring.protocol()
         mine = [record for record in scores_of(self.folder) if matches(record["protocol"], asked)]
-        return mine[-1] if mine and self.assembly.score.settings.samples else None
+        return mine[-1] if mine else None
 
     def _last_scores(self) -> dict[str, float]:
         record = self._last_record()

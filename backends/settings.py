@@ -10,7 +10,13 @@ from pydantic import Field, model_validator
 
 from ..components.data.settings import DataSettings
 from ..components.extractors.settings import ExtractorSettings, ShapesScorerSettings
-from ..components.metrics.settings import FrechetSettings, MetricSettings
+from ..components.metrics.settings import (
+    DensityCoverageSettings,
+    FrechetSettings,
+    KernelSettings,
+    MetricSettings,
+    PrecisionRecallSettings,
+)
 from ..components.registry import PartField
 from ..components.settings import Settings
 from ..components.streams import Prediction
@@ -77,7 +83,7 @@ class TrainSettings(Settings):
 
 
 def _default_metrics() -> list[MetricSettings]:
-    return [FrechetSettings()]
+    return [FrechetSettings(), KernelSettings(), PrecisionRecallSettings(), DensityCoverageSettings()]
 
 
 class ReferenceSettings(Settings):

@@ -23,4 +23,4 @@ def cache(
     from ..recipes import load  # noqa: PLC0415
     from ..recipes.caching import make_cache  # noqa: PLC0415
 
-    make_cache(load(recipe, overrides or []), estimate=estimate, replace=replace)
+    make_cache(load(recipe, overrides or [], scored=False), estimate=estimate, replace=replace)

@@ -33,22 +33,23 @@ from .schema import RecipeSettings
 SPACES: Mapping[str, type[Space]] = {"pixel": PixelSpace, "latent": LatentSpace}
 
 
-def assemble(recipe: Recipe, *, begun_with: str | None = None) -> Assembly:
+def assemble(recipe: Recipe, *, begun_with: str | None = None, scored: bool = True) -> Assembly:
     """Build every part of a recipe. Initial weights are a function of the seed.
 
     Args:
         begun_with: the feed that a run which goes on began with.
+        scored: whether what scores are made with is built, if the recipe asks for scores.
 
     Raises:
         UserError: the data, a model or a cache cannot be used.
     """
     settings = recipe.settings
-    assembly = assemble_around(recipe, build_source(settings.data))
+    assembly = assemble_around(recipe, build_source(settings.data), scored=scored)
     feed, feed_name = choose_feed(recipe, assembly, begun_with)
     return replace(assembly, feed=feed, feed_name=feed_name)
 
 
-def assemble_around(recipe: Recipe, source: Source) -> Assembly:
+def assemble_around(recipe: Recipe, source: Source, *, scored: bool = True) -> Assembly:
     """Build every part of a recipe but the data, to be encoded on line.
 
     Raises:
@@ -64,7 +65,7 @@ def assemble_around(recipe: Recipe, source: Source) -> Assembly:
         source=source,
         feed=ImageFeed(source, parts.space),
         feed_name=ONLINE,
-        score=score_parts(settings, source),
+        score=score_parts(settings, source) if scored and settings.evaluate.samples else None,
         attention=_attention(settings, device_type),
         fit_images=settings.projection.fit_images if settings.projection is not None else 0,
         measure_images=settings.tokenizer.measured_on,

@@ -96,7 +96,7 @@ def make_cache(recipe: Recipe, *, estimate: bool, replace: bool) -> None:
     """
     from .assemble import assemble  # noqa: PLC0415 - it chooses a feed by this module
 
-    assembly = assemble(recipe, begun_with=ONLINE)
+    assembly = assemble(recipe, begun_with=ONLINE, scored=False)
     settings, folder = recipe.settings, cache_folder(recipe)
     fabric = make_fabric(assembly.fabric)
     fabric.launch()

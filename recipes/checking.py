@@ -11,6 +11,7 @@ from torch import Tensor
 from ..backends.caching.estimate import costs
 from ..backends.faking import fake_buffers, fake_mode, parameters_faked
 from ..backends.footprint import CacheCost, Footprint, Predictor, fake_device
+from ..backends.settings import ReferenceSettings
 from ..components.data.settings import ExpectedData
 from .assemble import assemble_around, build_source
 from .caching import cache_folder, feature_forms
@@ -60,12 +61,13 @@ def footprint(recipe: Recipe) -> Footprint:
     parts: dict[str, Any] = {"tokenizer": settings.tokenizer.untrained()}
     if settings.encoder is not None:
         parts["encoder"] = settings.encoder.untrained()
-    extractor_settings = settings.evaluate.extractor.untrained()
-    parts["evaluate"] = settings.evaluate.model_copy(update={"extractor": extractor_settings})
+    # What generated images are compared with takes next to nothing, and need not be here.
+    scored = {"extractor": settings.evaluate.extractor.untrained(), "reference": ReferenceSettings()}
+    parts["evaluate"] = settings.evaluate.model_copy(update=scored)
     with parameters_faked(mode, device):
         assembly = assemble_around(replace(recipe, settings=settings.model_copy(update=parts)), source)
-    extractor: Any = assembly.score.extractor
-    for module in (assembly.model, assembly.space, extractor):
+    scorers = [assembly.score.extractor] if assembly.score is not None else []
+    for module in (assembly.model, assembly.space, *scorers):
         fake_buffers(module, mode, device)
     folder, form = cache_folder(recipe), feature_form(settings)
     there = folder.key() is not None

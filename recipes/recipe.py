@@ -73,11 +73,12 @@ class Recipe:
         session.screen()
 
 
-def load(recipe: str | Path, overrides: Sequence[str] = (), *, data: DataUse = "here") -> Recipe:
+def load(recipe: str | Path, overrides: Sequence[str] = (), *, data: DataUse = "here", scored: bool = True) -> Recipe:
     """Return a recipe by path or shipped name, with `key=value` overrides.
 
     Args:
         data: what the recipe is wanted for; only one whose data is `here` can be run.
+        scored: whether what its scores are made with is needed, too.
 
     Raises:
         UserError: every problem of the recipe, one line each: `file:line: path: message`.
@@ -86,7 +87,7 @@ def load(recipe: str | Path, overrides: Sequence[str] = (), *, data: DataUse = "
     sourced = read_layers(path, overrides)
     _run_plugins(sourced, path)
     text = path.read_text(encoding="utf-8") + "".join(f"# override: {override}\n" for override in overrides)
-    return check(recipe_name(path), text, sourced, data)
+    return check(recipe_name(path), text, sourced, data, scored=scored)
 
 
 def from_values(name: str, values: dict[str, Any], overrides: Sequence[str] = (), *, data: DataUse = "here") -> Recipe:
@@ -94,7 +95,7 @@ def from_values(name: str, values: dict[str, Any], overrides: Sequence[str] = ()
     return check(name, "", override(Sourced(values, {(): name}), overrides), data)
 
 
-def check(name: str, text: str, sourced: Sourced, data: DataUse = "here") -> Recipe:
+def check(name: str, text: str, sourced: Sourced, data: DataUse = "here", *, scored: bool = True) -> Recipe:
     """Validate values, how the parts fit together and what they name outside; of the data only where it is needed.
 
     Raises:
@@ -111,7 +112,10 @@ def check(name: str, text: str, sourced: Sourced, data: DataUse = "here") -> Rec
     if not problems:
         settings = derive.fitted(settings)
     if data != "unused":
-        problems += [*derive.encoder_problems(settings), *derive.scoring_problems(settings)]
+        problems += derive.encoder_problems(settings)
+        outside = list(derive.scoring_problems(settings)) if scored else []
+        problems += outside if data == "here" else ()
+        notes += [f"{'.'.join(key)}: {message} (counted as expected)" for key, message in outside if data == "expected"]
     problems = problems or list(derive.clashes(settings))
     if problems:
         raise UserError(*[problem_line(sourced, path, message) for path, message in problems])

@@ -32,6 +32,7 @@ QUICK = (
     "train.checkpoint_every=2",
     "evaluate.samples=66",
     "evaluate.reference=70",
+    "evaluate.metrics=[frechet]",
 )
 """Overrides that make a pixel recipe end in a second or two."""
 

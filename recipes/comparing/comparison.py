@@ -33,7 +33,7 @@ from ...backends.run_folder import RunFolder
 from .. import derive
 from ..evaluating import RunScorer
 from .curves import mean_curve, step_reaching
-from .rows import TableRow, changed, run_of, score_run, scorer_of, table_rows
+from .rows import TableRow, changed, run_of, score_last, score_run, scorer_of, table_rows
 from .study import StudySettings, SweepValue, TableSettings
 from .text import markdown
 
@@ -122,7 +122,7 @@ class Comparing:
 
     def _scores(self, row: TableRow, scorer: RunScorer, run: RunFolder) -> list[Record]:
         self.console.say(f"scoring {row.name}: {relative(run.path)}")
-        return score_run(scorer, run)
+        return score_run(scorer, run, self.study.steps)
 
     def _sweep(
         self,
@@ -148,7 +148,7 @@ class Comparing:
         members = [changed(member, changes) for member in row.members]
         runs = [run_of(member, self.root) for member in members]
         scorer = scorer_of(members[0], runs[0], self.known)
-        lasts = [score_run(scorer, run, last_alone=True)[-1]["scores"] for run in runs]
+        lasts = [score_last(scorer, run)["scores"] for run in runs]
         return {name: Spread.of([last[name] for last in lasts]) for name in metrics}
 
     def _grid(self, table: int, index: int, scored: ScoredRow) -> Grid:

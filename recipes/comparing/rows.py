@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...backends.checkpoint import checkpoints, step_of
+from ...backends.checkpoint import checkpoints, newest_checkpoint, step_of
 from ...backends.errors import UserError
 from ...backends.evaluation.records import Record
 from ...backends.evaluation.scoring import Known
@@ -105,19 +105,30 @@ def _as_read_today(run: RunFolder) -> dict[str, Any]:
         return run.recipe()
 
 
-def score_run(scorer: RunScorer, run: RunFolder, *, last_alone: bool = False) -> list[Record]:
+def score_run(scorer: RunScorer, run: RunFolder, steps: Sequence[int] = ()) -> list[Record]:
     """Return the scores of a run's kept checkpoints, and those that it made on its way by the same protocol.
+
+    Args:
+        steps: only these; empty: all that there are.
 
     Raises:
         UserError: there is no checkpoint, or a damaged one.
     """
-    found = checkpoints(run)
-    if not found:
-        raise UserError(f"{run.path}: no checkpoint yet; let the run reach its first one")
-    scored = [scorer.score(run, checkpoint) for checkpoint in (found[-1:] if last_alone else found)]
-    kept = {step_of(checkpoint) for checkpoint in found}
-    earlier = [] if last_alone else [record for record in scorer.scored_before(run) if record["step"] not in kept]
+    newest_checkpoint(run)
+    found = {step_of(path): path for path in checkpoints(run)}
+    scored = [scorer.score(run, path) for step, path in found.items() if step in steps or not steps]
+    before = [record for record in scorer.scored_before(run) if record["step"] in steps or not steps]
+    earlier = [record for record in before if record["step"] not in found]
     return sorted([*earlier, *scored], key=lambda record: int(record["step"]))
+
+
+def score_last(scorer: RunScorer, run: RunFolder) -> Record:
+    """Return the scores of a run's newest checkpoint.
+
+    Raises:
+        UserError: there is none, or it is damaged.
+    """
+    return scorer.score(run, newest_checkpoint(run))
 
 
 def scorer_of(member: Member, run: RunFolder, known: Known) -> RunScorer:

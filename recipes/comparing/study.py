@@ -53,6 +53,7 @@ class StudySettings(Settings):
     title: str = ""
     seeds: list[Seed] = Field(default_factory=lambda: [0], min_length=1, description="values of train.seed")
     changes: list[str] = Field(default_factory=list, description="changes to every recipe")
+    steps: list[int] = Field(default_factory=list, description="checkpoints that are scored, and the last; empty: all")
     tables: list[TableSettings] = Field(min_length=1)
 
 

@@ -20,7 +20,7 @@ from latsem.backends.log import read_lines
 from latsem.backends.reporting.comparison_report import write_comparison_report
 from latsem.backends.reporting.numbers import number
 from latsem.recipes import load
-from latsem.recipes.assemble import evaluate_run
+from latsem.recipes.evaluating import evaluate_run
 
 PHONE, A4, DESKTOP = 360, 718, 1280
 KINDS = ("run", "comparison")

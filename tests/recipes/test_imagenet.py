@@ -77,7 +77,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
     for label in ("n01440764", "n01443537"):
         (root / label).mkdir()
         Image.new("RGB", (300, 260)).save(root / label / "image.jpg")
-    return (f"data.root={root}", "data.expect_images=null", "data.expect_classes=null")
+    return (f"data.root={root}", "data.expect_images=null", "data.expect_classes=null", "evaluate.reference=50000")
 
 
 def different(one: str, other: str) -> set[str]:

@@ -23,6 +23,7 @@ SMALL = (
     "train.log_every=1",
     "train.checkpoint_every=0",
     "train.picture_images=0",
+    "evaluate.samples=0",
     "cache.features=full",
 )
 """Batch 2, two steps; everything that a step is made of is as published."""
