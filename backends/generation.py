@@ -13,6 +13,7 @@ from ..components.guidance.guidance import Guidance
 from ..components.predictor import Progress
 from ..components.samplers.sampler import Sampler
 from ..components.streams import Streams, StreamSpec
+from .errors import RunFailed
 from .model import JointModel
 from .randomness import derived_generator, derived_seed
 from .space import Space
@@ -66,8 +67,28 @@ class ImageGenerator:
         labels: LabelChoice = "balanced",
         progress: Progress | None = None,
     ) -> Tensor:
-        """Return images `(len(indices), 3, H, W)` in [-1, 1] on the CPU."""
-        return self.space.decode(self.streams(indices, seed, labels, progress)).cpu()
+        """Return images `(len(indices), 3, H, W)` in [-1, 1] on the CPU.
+
+        Raises:
+            RunFailed: one of them is not finite.
+        """
+        return self.decoded(self.streams(indices, seed, labels, progress), indices)
+
+    def decoded(self, streams: Streams, indices: Sequence[int]) -> Tensor:
+        """Return the images of streams `(B, 3, H, W)` in [-1, 1] on the CPU.
+
+        Raises:
+            RunFailed: one of them is not finite.
+        """
+        images = self.space.decode(streams).cpu()
+        finite = images.isfinite().flatten(1).all(1)
+        if not bool(finite.all()):
+            first = indices[int((~finite).nonzero()[0])]
+            raise RunFailed(
+                f"image {first} is not finite, {int((~finite).sum())} of {len(indices)} are not: more sampler steps, less "
+                "guidance or fabric.precision=32-true may help"
+            )
+        return images
 
 
 class _ImageNoise:

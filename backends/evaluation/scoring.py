@@ -147,7 +147,7 @@ class Scoring:
     def _values_of(self, generator: ImageGenerator, piece: range) -> dict[str, Tensor]:
         streams = generator.streams(piece, self.settings.seed, self.settings.labels)
         # Scored as they would be stored: in 8 bits.
-        values = extracted(self.score.extractor, to_pixels(self.parts.space.decode(streams)), self.device)
+        values = extracted(self.score.extractor, to_pixels(generator.decoded(streams, piece)), self.device)
         if self.score.data is not None:
             values[SEMANTIC_CELLS] = cells(streams[SEMANTIC], self.settings.semantic_cells)
         return values

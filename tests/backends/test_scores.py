@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -159,6 +160,19 @@ def test_too_few_images_and_broken_weights_are_one_line(folder: Path, tmp_path: 
     np.savez(tmp_path / "few.npz", np.zeros((5, 32, 32, 3), np.uint8))
     with pytest.raises(RunFailed, match="no score: .*5 reference"):
         evaluate_run(folder, [*SCORED, f"evaluate.reference={tmp_path / 'few.npz'}"])
+
+
+def test_images_that_are_not_finite_are_no_score(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = ImageGenerator.streams
+
+    def broken(self: ImageGenerator, indices: range, *arguments: object) -> dict[str, torch.Tensor]:
+        streams = original(self, indices, *arguments)  # type: ignore[arg-type]
+        streams["image"][6] = math.nan
+        return streams
+
+    monkeypatch.setattr(ImageGenerator, "streams", broken)
+    with pytest.raises(RunFailed, match="image 6 is not finite, 1 of 20 are not"):
+        evaluate_run(folder, [*SCORED, "evaluate.seed=10", "evaluate.batch_size=20"])
 
 
 def test_published_reference_files(tmp_path: Path) -> None:
