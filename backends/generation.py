@@ -84,9 +84,10 @@ class ImageGenerator:
         finite = images.isfinite().flatten(1).all(1)
         if not bool(finite.all()):
             first = indices[int((~finite).nonzero()[0])]
+            count = int((~finite).sum())
             raise RunFailed(
-                f"image {first} is not finite, {int((~finite).sum())} of {len(indices)} are not: more sampler steps, less "
-                "guidance or fabric.precision=32-true may help"
+                f"image {first} is not finite, {count} of {len(indices)} are not: more sampler steps, less guidance or "
+                "fabric.precision=32-true may help"
             )
         return images
 

@@ -37,7 +37,7 @@ def evaluate_run(folder: Path, overrides: Sequence[str] = ()) -> Path:
     for line in score_lines(record):
         console.say(line)
     path = record_path(run, record)
-    console.say(f"protocol   {relative(path)}")
+    console.say(f"stored     {relative(path)}")
     report = refresh_run_report(folder, console) if scorer.fabric.is_global_zero else None
     if report is not None:
         console.say(f"report     {relative(report)}")

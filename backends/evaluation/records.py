@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..run_folder import RunFolder
+from .protocol import Protocol
 
 Record = dict[str, Any]
 """`step`, `scores` and `better` by name, `protocol`, its `hash`, and the digest of the weights that were scored."""
@@ -37,12 +38,24 @@ def score_lines(record: Record) -> Iterator[str]:
             beside = "" if spread is None else f" +- {spread:.2g}"
             groups.setdefault(prefix, []).append(f"{metric} {value:.4g}{beside}")
     yield from (f"{prefix or 'scores':<10} {', '.join(scores)}" for prefix, scores in groups.items())
-    protocol = record["protocol"]
-    yield (
-        f"{'of':<10} {protocol['samples']:,} images, guidance {shown(protocol['guidance'])}, "
-        f"{shown(protocol['sampler'])}, labels {protocol['labels']}; {protocol['extractor']['name']}, "
-        f"{protocol['reference']['images']:,} reference images; protocol {record['hash']}"
-    )
+    yield f"{'protocol':<10} {record['hash']}: {'; '.join(_protocol_words(record['protocol']))}"
+
+
+def _protocol_words(protocol: Protocol) -> Iterator[str]:
+    """Yield what a score depends on, as a person says it."""
+    yield f"{protocol['samples']:,} images of {protocol['image']}, labels {protocol['labels']}, seed {protocol['seed']}"
+    yield protocol["weights"]
+    yield f"guidance {shown(protocol['guidance'])}"
+    yield shown(protocol["sampler"]) + (f", {protocol['batch_size']} at once" if "batch_size" in protocol else "")
+    yield f"{protocol['extractor']['name']} ({protocol['resize']})"
+    reference = protocol["reference"]
+    yield f"{reference['images']:,} reference images, sha256 {reference['sha256'][:8]}"
+    yield f"{protocol['precision']}, code {short_revision(protocol['code'])}"
+
+
+def short_revision(revision: str | None) -> str:
+    """Return a revision of the code as a person reads it, with `+` where the working tree differed."""
+    return "unknown" if revision is None else revision[:8] + ("+" if revision.endswith("+") else "")
 
 
 def shown(part: dict[str, Any]) -> str:

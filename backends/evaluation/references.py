@@ -57,7 +57,7 @@ class SourceReference:
 
     def identity(self) -> dict[str, Any]:
         """Return the source's settings and how many of its images are taken."""
-        return {"what": self.what, "images": self.count}
+        return {"what": self.what, "images": self.count, "fingerprint": self.source.fingerprint()}
 
 
 class NpzReference:

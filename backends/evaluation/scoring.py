@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from lightning_fabric import Fabric
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -27,6 +27,7 @@ from ..loader import fixed_batches
 from ..model import JointModel
 from ..randomness import derived_generator
 from ..run_folder import RunFolder, short_digest, write_json
+from ..tensor_files import save_tensors
 from .collected import FEATURES, SEMANTIC_CELLS, Collected, Probe, compute, extracted
 from .protocol import Protocol, digest, without_sha
 from .records import Record, record_path, scores_of
@@ -62,6 +63,8 @@ class Scoring:
         self.device: torch.device = fabric.device
         self.known: Known = {} if known is None else known
         score.extractor.to(self.device)
+        # Settings alone do not tell random weights, or those of a file, from the published ones.
+        self.extractor_identity = score.extractor_identity | {"weights_sha256": weights_digest(score.extractor)}
 
     def record(self, folder: RunFolder, model: JointModel, step: int) -> Record:
         """Return the scores of a run's model at a step, from their file if they are there, or computed and written.
@@ -101,7 +104,7 @@ class Scoring:
             "labels": settings.labels if self.parts.num_classes else "none",
             "samples": settings.samples,
             "image": f"{side}x{side}, 8 bits",
-            "extractor": self.score.extractor_identity,
+            "extractor": self.extractor_identity,
             "resize": settings.extractor.resize(),
             "metrics": [metric.model_dump(mode="json") for metric in settings.metrics],
             "reference": self.score.reference.identity(),
@@ -140,9 +143,8 @@ class Scoring:
         def make(piece: range) -> dict[str, Tensor]:
             return self._values_of(generator, piece)
 
-        return self._collect(folder.evaluation / f".generated-{name}", self.score.probes, self.settings.samples, make)[
-            0
-        ]
+        values = self._values(folder.evaluation / f".generated-{name}", self.settings.samples, make)
+        return self._collected(self.score.probes, values)
 
     def _values_of(self, generator: ImageGenerator, piece: range) -> dict[str, Tensor]:
         streams = generator.streams(piece, self.settings.seed, self.settings.labels)
@@ -155,7 +157,8 @@ class Scoring:
     def _reference(self, folder: RunFolder) -> tuple[Collected, Protocol]:
         """Return statistics of the reference and its identity with the digest of its images."""
         score, identity = self.score, self.score.reference.identity()
-        key = json.dumps([identity, score.extractor_identity, self.protocol()["metrics"]], sort_keys=True)
+        read = short_digest([identity, self.extractor_identity])
+        key = f"{read}-{short_digest(self.protocol()['metrics'])}"
         if key not in self.known:
 
             def make(piece: range) -> dict[str, Tensor]:
@@ -163,12 +166,14 @@ class Scoring:
                 return extracted(score.extractor, images, self.device) | {IMAGE_DIGESTS: image_digests(images)}
 
             probes = [probe for probe in score.probes if probe.reads != SEMANTIC_CELLS]
-            work = folder.evaluation / f".reference-{short_digest(key)}"
-            collected, hashed = self._collect(work, probes, len(score.reference), make)
+            values = self._kept(folder.evaluation / "references" / f"{read}.safetensors", len(score.reference), make)
+            hashed = hashlib.sha256(values.pop(IMAGE_DIGESTS, torch.empty(0)).numpy().tobytes()).hexdigest()
+            collected = self._collected(probes, values)
             moments = score.reference.moments(score.settings.extractor.name, score.settings.extractor.width())
             if moments is not None:
                 collected.replace(FEATURES, moments)
-            self.known[key] = collected, {"sha256": hashed} | identity
+            content: str = self.fabric.broadcast(hashed)
+            self.known[key] = collected, {"sha256": content} | identity
         return self.known[key]
 
     def _true_semantics(self, model: JointModel, data: Source, folder: RunFolder, name: str) -> Collected:
@@ -181,7 +186,8 @@ class Scoring:
             return {SEMANTIC_CELLS: cells(torch.cat(streams)[: len(piece)], self.settings.semantic_cells)}
 
         probes = [probe for probe in self.score.probes if probe.reads == SEMANTIC_CELLS]
-        return self._collect(folder.evaluation / f".semantics-{name}", probes, self._semantic_count(), make)[0]
+        values = self._values(folder.evaluation / f".semantics-{name}", self._semantic_count(), make)
+        return self._collected(probes, values)
 
     def _true_stream(self, model: JointModel, images: Tensor) -> Tensor:
         encoded = self.parts.space.encode(images.to(self.device))
@@ -189,24 +195,33 @@ class Scoring:
         with torch.no_grad():
             return model.clean_streams(observation)[SEMANTIC]
 
-    def _collect(self, work: Path, probes: Sequence[Probe], count: int, make: Make) -> tuple[Collected, str]:
-        """Return statistics of values that all processes compute, and a digest of the images where they have some.
+    def _kept(self, path: Path, count: int, make: Make) -> dict[str, Tensor]:
+        """Return values from a file, or as `_values` does, and keep them in it."""
+        there: bool = self.fabric.broadcast(path.exists())
+        if there:
+            return load_file(path) if self.fabric.is_global_zero else {}
+        values = self._values(path.with_name(f".reference-{path.stem}"), count, make)
+        if self.fabric.is_global_zero:
+            beside = path.with_name(f".{path.name}")
+            save_tensors(values, beside)
+            beside.replace(path)
+        return values
 
-        Only the first process has the statistics: the others only compute their share.
-        """
+    def _values(self, work: Path, count: int, make: Make) -> dict[str, Tensor]:
+        """Return values of images that all processes compute their share of, to the first process alone."""
         shares = Shares(work, count, self.settings.batch_size)
         with self.console.counting(work.name.lstrip(".").partition("-")[0], count) as progress:
             shares.compute(self.fabric, make, progress)
-        collected, hashed = Collected(probes), hashlib.sha256()
-        if self.fabric.is_global_zero:
-            # Added up at once: sums do not depend on the pieces.
-            values = shares.joined()
-            hashed.update(values.pop(IMAGE_DIGESTS, torch.empty(0)).numpy().tobytes())
-            collected.update({kind: each.to(self.device) for kind, each in values.items()})
-        content: str = self.fabric.broadcast(hashed.hexdigest())
+        values = shares.joined() if self.fabric.is_global_zero else {}
         if self.fabric.is_global_zero:
             shares.remove()
-        return collected, content
+        return values
+
+    def _collected(self, probes: Sequence[Probe], values: dict[str, Tensor]) -> Collected:
+        """Return statistics of values, added up at once: the sums do not depend on the pieces they came in."""
+        collected = Collected(probes)
+        collected.update({kind: each.to(self.device) for kind, each in values.items()})
+        return collected
 
 
 def cells(stream: Tensor, side: int) -> Tensor:

@@ -126,6 +126,26 @@ def test_an_interrupted_score_goes_on(folder: Path, monkeypatch: pytest.MonkeyPa
     assert not list((folder / "evaluation").glob(".*-20"))
 
 
+def test_a_reference_is_read_once_unless_its_images_change(
+    folder: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+    original = SourceReference.images
+
+    def counted(self: SourceReference, indices: range) -> torch.Tensor:
+        read.append(len(indices))
+        return original(self, indices)
+
+    monkeypatch.setattr(SourceReference, "images", counted)
+    protocol = [*SCORED, f"evaluate.reference={photos}", "evaluate.semantic_cells=0"]
+    first = record_of(evaluate_run(folder, protocol))
+    again = record_of(evaluate_run(folder, [*protocol, "evaluate.seed=77"]))
+    assert sum(read) == 100 and first["protocol"]["reference"] == again["protocol"]["reference"]  # type: ignore[index]
+    next(photos.rglob("*.png")).unlink()
+    other = record_of(evaluate_run(folder, protocol))
+    assert sum(read) == 199 and other["hash"] != first["hash"]
+
+
 def test_guidance_is_scored_when_it_is_named(folder: Path) -> None:
     off, on = evaluate_run(folder, SCORED), evaluate_run(folder, [*SCORED, "guidance=representation"])
     assert record_of(on)["protocol"]["guidance"]["name"] == "representation"  # type: ignore[index]
