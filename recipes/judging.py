@@ -55,23 +55,24 @@ def _extractor(settings: RecipeSettings) -> Extractor:
 
 
 def _probes(settings: RecipeSettings, semantic_width: int) -> Iterator[Probe]:
-    evaluate = settings.evaluate
-    for metric in evaluate.metrics:
-        compares = metric.reference() != "nothing"
-        reads = LOGITS if metric.reads() == "logits" else FEATURES
-        width = evaluate.extractor.logits() if reads == LOGITS else evaluate.extractor.width()
-        yield Probe("", reads, build(metric, width=width), compares)
-        if semantic_width and reads == FEATURES:
+    """Yield every metric on the images, then every one that reads features on the semantic stream."""
+    extractor = settings.evaluate.extractor
+    for metric in settings.evaluate.metrics:
+        compares, logits = metric.reference() != "nothing", metric.reads() == "logits"
+        width = extractor.logits() if logits else extractor.width()
+        yield Probe("", LOGITS if logits else FEATURES, build(metric, width=width), compares)
+    for metric in settings.evaluate.metrics if semantic_width else ():
+        if metric.reads() == "features":
+            compares = metric.reference() != "nothing"
             yield Probe(derive.SEMANTIC_PREFIX, SEMANTIC_CELLS, build(metric, width=semantic_width), compares)
 
 
 def _better(settings: RecipeSettings, semantic_width: int) -> dict[str, str]:
-    better: dict[str, str] = {}
-    for metric in settings.evaluate.metrics:
-        better |= metric.scores()
-        if semantic_width and metric.reads() == "features":
-            better |= {f"{derive.SEMANTIC_PREFIX}{name}": way for name, way in metric.scores().items()}
-    return better
+    metrics = settings.evaluate.metrics
+    better = {name: way for metric in metrics for name, way in metric.scores().items()}
+    of_features = [metric for metric in metrics if semantic_width and metric.reads() == "features"]
+    semantic = {f"{derive.SEMANTIC_PREFIX}{name}": way for m in of_features for name, way in m.scores().items()}
+    return {**better, **semantic}
 
 
 def _reference(settings: RecipeSettings, source: Source | None) -> Reference:
