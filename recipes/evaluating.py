@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..backends.checkpoint import load_weights, newest_checkpoint, step_of
 from ..backends.console import RunConsole, relative
-from ..backends.evaluation.protocol import matches
+from ..backends.evaluation.protocol import Alike, identical, matches
 from ..backends.evaluation.records import Record, record_path, score_lines, scores_of
 from ..backends.evaluation.scoring import Known, Scoring
 from ..backends.hardware import make_fabric, resolve_precision
@@ -70,14 +70,17 @@ class RunScorer:
         self.scoring = Scoring(self.parts, score, self.fabric, precision=self.precision, console=console, known=known)
         self.evaluate = settings.evaluate
 
-    def score(self, run: RunFolder, checkpoint: Path) -> Record:
+    def score(self, run: RunFolder, checkpoint: Path, *, alike: Alike = identical) -> Record:
         """Return the scores of a checkpoint, read or computed.
+
+        Args:
+            alike: whether scores of one protocol stand for those of another.
 
         Raises:
             UserError: it is damaged, or belongs to another model.
         """
         load_weights(checkpoint, self.parts.model, ema=self.evaluate.weights == "average")
-        return self.scoring.record(run, self.parts.model, step_of(checkpoint))
+        return self.scoring.record(run, self.parts.model, step_of(checkpoint), alike=alike)
 
     def scored_before(self, run: RunFolder) -> list[Record]:
         """Return the scores that a run has by this very protocol."""

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..run_folder import differences
 
 Protocol = dict[str, Any]
+
+Alike = Callable[[Mapping[str, Any], Mapping[str, Any]], bool]
+"""Compares the protocol of a score that is there with one that is asked for."""
 
 TOLD_APART = ("code", "semantic")
 """What is part of a protocol and its digest, but does not keep scores out of one column: the code's revision is said
@@ -30,6 +33,11 @@ def comparable(protocol: Mapping[str, Any]) -> Protocol:
 def clashes(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     """Return `key: one -> other` for everything that keeps two scores from being compared."""
     return differences(comparable(one), comparable(other))
+
+
+def identical(protocol: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:
+    """Return whether a score that is there came about in the very way that is asked for, by the same code."""
+    return without_sha(protocol) == without_sha(asked)
 
 
 def matches(protocol: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:

@@ -29,7 +29,7 @@ from ..randomness import derived_generator
 from ..run_folder import RunFolder, short_digest, write_json
 from ..tensor_files import save_tensors
 from .collected import FEATURES, SEMANTIC_CELLS, Collected, Probe, compute, extracted
-from .protocol import Protocol, digest, without_sha
+from .protocol import Alike, Protocol, digest, identical
 from .records import Record, record_path, scores_of
 from .score_parts import ScoreParts
 from .shares import Make, Shares
@@ -66,8 +66,11 @@ class Scoring:
         # Settings alone do not tell random weights, or those of a file, from the published ones.
         self.extractor_identity = score.extractor_identity | {"weights_sha256": weights_digest(score.extractor)}
 
-    def record(self, folder: RunFolder, model: JointModel, step: int) -> Record:
+    def record(self, folder: RunFolder, model: JointModel, step: int, *, alike: Alike = identical) -> Record:
         """Return the scores of a run's model at a step, from their file if they are there, or computed and written.
+
+        Args:
+            alike: whether scores of one protocol stand for those of another.
 
         Raises:
             RunFailed: too few images for a metric, or a value that is not finite.
@@ -75,7 +78,7 @@ class Scoring:
         asked, weights = self.protocol(), weights_digest(model)
         for record in scores_of(folder):
             same_model = record["step"] == step and record["weights_sha256"] == weights
-            if same_model and without_sha(record["protocol"]) == without_sha(asked):
+            if same_model and alike(record["protocol"], asked):
                 return record
         name = short_digest([asked, weights])
         generated = self._generated(model, folder, name)

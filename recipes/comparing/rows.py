@@ -9,6 +9,7 @@ from typing import Any
 
 from ...backends.checkpoint import checkpoints, newest_checkpoint, step_of
 from ...backends.errors import UserError
+from ...backends.evaluation.protocol import matches
 from ...backends.evaluation.records import Record
 from ...backends.evaluation.scoring import Known
 from ...backends.run_folder import RunFolder
@@ -116,7 +117,7 @@ def score_run(scorer: RunScorer, run: RunFolder, steps: Sequence[int] = ()) -> l
     """
     newest_checkpoint(run)
     found = {step_of(path): path for path in checkpoints(run)}
-    scored = [scorer.score(run, path) for step, path in found.items() if step in steps or not steps]
+    scored = [scorer.score(run, path, alike=matches) for step, path in found.items() if step in steps or not steps]
     before = [record for record in scorer.scored_before(run) if record["step"] in steps or not steps]
     earlier = [record for record in before if record["step"] not in found]
     return sorted([*earlier, *scored], key=lambda record: int(record["step"]))
@@ -128,7 +129,7 @@ def score_last(scorer: RunScorer, run: RunFolder) -> Record:
     Raises:
         UserError: there is none, or it is damaged.
     """
-    return scorer.score(run, newest_checkpoint(run))
+    return scorer.score(run, newest_checkpoint(run), alike=matches)
 
 
 def scorer_of(member: Member, run: RunFolder, known: Known) -> RunScorer:

@@ -9,6 +9,7 @@ import pytest
 from conftest import QUICK, QUICK_JOINT
 
 from latsem.backends.errors import UserError
+from latsem.backends.evaluation import scoring
 from latsem.backends.evaluation.records import scores_of
 from latsem.backends.reporting.comparison_data import Comparison, read_comparison
 from latsem.backends.run_folder import RunFolder
@@ -18,6 +19,7 @@ from latsem.recipes.comparing.command import compare, study_of
 from latsem.recipes.comparing.comparison import Comparing
 from latsem.recipes.comparing.curves import mean_curve, step_reaching
 from latsem.recipes.comparing.study import find_study, parse_sweeps, read_study
+from latsem.recipes.evaluating import evaluate_run
 from latsem.recipes.layers import shipped_studies
 
 CHANGES = [*QUICK, "evaluate.metrics=[frechet, precision_recall]"]
@@ -103,6 +105,17 @@ def test_scores_of_different_protocols_are_refused(tmp_path: Path) -> None:
     assert "are scored differently, which is not to be compared: sampler.steps: 2 -> 3" in caught.value.problems[0]
     assert caught.value.problems[-1] == "make them alike with --set key=value"
     assert len(compared(tmp_path, folders, changes=["sampler.steps=3"]).tables[0].rows) == 2
+
+
+def test_scores_by_an_older_revision_are_taken_and_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = load("pixel_jit", CHANGES).run(root=tmp_path, quiet=True).folder
+    compared(tmp_path, [str(run)])
+    before = len(scores_of(RunFolder(run)))
+    monkeypatch.setattr(scoring, "code_revision", lambda: "another")
+    made = compared(tmp_path, [str(run)])
+    assert len(scores_of(RunFolder(run))) == before and "another" not in made.tables[0].revisions
+    evaluate_run(run)
+    assert len(scores_of(RunFolder(run))) == before + 1
 
 
 def test_the_same_noise_and_labels_are_drawn_in_every_row(tmp_path: Path) -> None:
