@@ -11,7 +11,7 @@ from report_page import Page, rows_of, safe_page
 from latsem.backends.errors import Interrupted
 from latsem.backends.training import Trainer
 from latsem.recipes import load
-from latsem.recipes.assemble import evaluate_run
+from latsem.recipes.evaluating import evaluate_run
 
 
 def states(folder: Path) -> Iterator[tuple[str | None, str | None]]:
