@@ -14,7 +14,6 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ...components.data.source import Source
 from ...components.images import to_pixels
 from ...components.rows import equal_pieces
 from ...components.streams import SEMANTIC
@@ -22,19 +21,18 @@ from ..assembly import ImageModel
 from ..console import RunConsole
 from ..errors import RunFailed
 from ..generation import ImageGenerator
-from ..hardware import code_revision
-from ..loader import fixed_batches
+from ..hardware import code_version
 from ..model import JointModel
 from ..randomness import derived_generator
 from ..run_folder import RunFolder, short_digest, write_json
 from .collected import FEATURES, SEMANTIC_CELLS, Collected, Probe, compute, extracted
-from .protocol import Protocol, digest, without_sha
+from .protocol import Protocol, answers, digest
 from .records import Record, record_path, scores_of
+from .references import SourceReference
 from .score_parts import ScoreParts
 from .shares import Make, Shares
 
 IMAGE_DIGESTS = "sha256"
-
 
 Known = dict[str, tuple[Collected, Protocol]]
 """References that have been read, by what their statistics depend on."""
@@ -69,11 +67,12 @@ class Scoring:
         Raises:
             RunFailed: too few images for a metric, or a value that is not finite.
         """
-        asked, weights = self.protocol(), weights_digest(model)
-        for record in scores_of(folder):
-            same_model = record["step"] == step and record["weights_sha256"] == weights
-            if same_model and without_sha(record["protocol"]) == without_sha(asked):
-                return record
+        weights = weights_digest(model)
+        # The first process says: others may find files that come or go meanwhile.
+        asked, found = self.fabric.broadcast(self._asked_and_found(folder, step, weights))
+        if found is not None:
+            there: Record = found
+            return there
         name = short_digest([asked, weights])
         generated = self._generated(model, folder, name)
         reference, identity = self._reference(folder)
@@ -86,6 +85,11 @@ class Scoring:
             write_json(record_path(folder, record), record)
         self.fabric.barrier()
         return record
+
+    def _asked_and_found(self, folder: RunFolder, step: int, weights: str) -> tuple[Protocol, Record | None]:
+        asked = self.protocol()
+        same = (each for each in scores_of(folder) if each["step"] == step and each["weights_sha256"] == weights)
+        return asked, next((record for record in same if answers(record["protocol"], asked)), None)
 
     def protocol(self) -> Protocol:
         """Return everything that a score depends on apart from the weights; the reference's digest is not known yet."""
@@ -103,22 +107,23 @@ class Scoring:
             "image": f"{side}x{side}, 8 bits",
             "extractor": self.score.extractor_identity,
             "resize": settings.extractor.resize(),
-            "metrics": [metric.model_dump(mode="json") for metric in settings.metrics],
+            "metrics": self._metrics(),
             "reference": self.score.reference.identity(),
             "semantic": self._semantic_protocol(),
             "seed": settings.seed,
             "precision": self.precision,
-            "code": code_revision(),
+            "code": code_version(),
         }
+
+    def _metrics(self) -> list[dict[str, Any]]:
+        return [metric.model_dump(mode="json") for metric in self.settings.metrics]
 
     def _semantic_protocol(self) -> dict[str, Any] | None:
         if self.score.data is None:
             return None
         cells = self.settings.semantic_cells
-        return {"averaged to": f"{cells}x{cells}", "reference": f"first {self._semantic_count():,} images of the data"}
-
-    def _semantic_count(self) -> int:
-        return min(self.settings.samples, len(self.score.data)) if self.score.data is not None else 0
+        reference = f"first {len(self.score.data):,} images of the data"
+        return {"averaged to": f"{cells}x{cells}", "reference": reference, "data": self.score.data.identity()["what"]}
 
     def _computed(self, generated: Collected, reference: Collected) -> dict[str, float]:
         """Compute in the first process, and tell the others."""
@@ -140,9 +145,8 @@ class Scoring:
         def make(piece: range) -> dict[str, Tensor]:
             return self._values_of(generator, piece)
 
-        return self._collect(folder.evaluation / f".generated-{name}", self.score.probes, self.settings.samples, make)[
-            0
-        ]
+        work = folder.evaluation / f".generated-{name}"
+        return self._collect(work, self.score.probes, self.settings.samples, make)[0]
 
     def _values_of(self, generator: ImageGenerator, piece: range) -> dict[str, Tensor]:
         streams = generator.streams(piece, self.settings.seed, self.settings.labels)
@@ -155,7 +159,7 @@ class Scoring:
     def _reference(self, folder: RunFolder) -> tuple[Collected, Protocol]:
         """Return statistics of the reference and its identity with the digest of its images."""
         score, identity = self.score, self.score.reference.identity()
-        key = json.dumps([identity, score.extractor_identity, self.protocol()["metrics"]], sort_keys=True)
+        key = json.dumps([identity, score.extractor_identity, self._metrics()], sort_keys=True)
         if key not in self.known:
 
             def make(piece: range) -> dict[str, Tensor]:
@@ -171,17 +175,16 @@ class Scoring:
             self.known[key] = collected, {"sha256": hashed} | identity
         return self.known[key]
 
-    def _true_semantics(self, model: JointModel, data: Source, folder: RunFolder, name: str) -> Collected:
+    def _true_semantics(self, model: JointModel, data: SourceReference, folder: RunFolder, name: str) -> Collected:
         """Return statistics of the data's semantic streams, which depend on the model where its projection learns."""
         space = self.parts.space
 
         def make(piece: range) -> dict[str, Tensor]:
-            images, _ = next(fixed_batches(data, piece, len(piece)))
-            streams = [self._true_stream(model, part) for part in equal_pieces(images, space.piece)]
+            streams = [self._true_stream(model, part) for part in equal_pieces(data.images(piece), space.piece)]
             return {SEMANTIC_CELLS: cells(torch.cat(streams)[: len(piece)], self.settings.semantic_cells)}
 
         probes = [probe for probe in self.score.probes if probe.reads == SEMANTIC_CELLS]
-        return self._collect(folder.evaluation / f".semantics-{name}", probes, self._semantic_count(), make)[0]
+        return self._collect(folder.evaluation / f".semantics-{name}", probes, len(data), make)[0]
 
     def _true_stream(self, model: JointModel, images: Tensor) -> Tensor:
         encoded = self.parts.space.encode(images.to(self.device))
