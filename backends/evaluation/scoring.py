@@ -115,6 +115,10 @@ class Scoring:
             "code": code_version(),
         }
 
+    def read_reference(self, folder: RunFolder) -> Protocol:
+        """Return the protocol with the digest of the reference, which is read if it is not known yet."""
+        return self.protocol() | {"reference": self._reference(folder)[1]}
+
     def _metrics(self) -> list[dict[str, Any]]:
         return [metric.model_dump(mode="json") for metric in self.settings.metrics]
 
