@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -143,12 +144,6 @@ def _first_step() -> None:
 
 def environment() -> dict[str, Any]:
     """Return versions, hardware and code revision, for the record of a run."""
-    versions: dict[str, str | None] = {}
-    for name in _REPORTED:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            versions[name] = None
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return {
         "python": platform.python_version(),
@@ -157,13 +152,29 @@ def environment() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "gpus": gpus,
-        "versions": versions,
+        "versions": {name: _installed(name) for name in _REPORTED},
         "revision": code_revision(),
     }
 
 
+def code_version() -> str:
+    """Return what results are told apart by: the code's git revision, or the installed version."""
+    return code_revision() or f"latsem {_installed('latsem')}"
+
+
+def _installed(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+@cache
 def code_revision() -> str | None:
-    """Return the git revision of this code, with `+` if the working tree differs; None outside a checkout."""
+    """Return the git revision of this code, with `+` if the working tree differs; None outside a checkout.
+
+    What is asked for first counts: a process goes on with the code that it began with, whatever is committed meanwhile.
+    """
     root = Path(__file__).resolve().parent.parent
     if not (root / ".git").exists():
         return None

@@ -15,7 +15,7 @@ from .console import RunConsole
 from .errors import UserError
 from .evaluation.scoring import weights_digest
 from .generation import ImageGenerator, LabelChoice
-from .hardware import code_revision, make_fabric, resolve_precision
+from .hardware import code_version, make_fabric, resolve_precision
 from .image_set import ImageSet, pack
 from .loader import pieces
 from .pictures import grid_picture, save_picture
@@ -106,7 +106,7 @@ class TrainedRun:
             "labels": labels if self.parts.num_classes else "none",
             "seed": seed,
             "precision": self.precision,
-            "code": code_revision(),
+            "code": code_version(),
         }
 
 

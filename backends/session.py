@@ -81,8 +81,11 @@ class Session:
         how: Any = {"precision": self.precision, "console": self.console}
         self.scoring = Scoring(assembly, assembly.score, self.fabric, **how) if assembly.score is not None else None
 
-    def run(self) -> RunResult:
+    def run(self, *, last: bool = True) -> RunResult:
         """Train what is missing, draw and score; a run that is done is only reported.
+
+        Args:
+            last: whether its processes have nothing more to do together.
 
         Raises:
             Interrupted: the run was asked to stop; a checkpoint is kept.
@@ -99,7 +102,8 @@ class Session:
             self._train()
         self._last_words()
         result = self._result()
-        leave(self.fabric)
+        if last:
+            leave(self.fabric)
         return result
 
     @contextmanager

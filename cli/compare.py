@@ -36,4 +36,6 @@ def compare(
     from ..recipes.comparing.command import compare as carry_out  # noqa: PLC0415
 
     chosen = range(first_seed, first_seed + seeds)
-    typer.echo(carry_out(things, root=root, seeds=chosen, changes=changes or [], sweeps=sweep or [], name=name))
+    told = carry_out(things, root=root, seeds=chosen, changes=changes or [], sweeps=sweep or [], name=name)
+    if told:
+        typer.echo(told)

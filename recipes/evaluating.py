@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..backends.checkpoint import load_weights, newest_checkpoint, step_of
 from ..backends.console import RunConsole, relative
-from ..backends.evaluation.protocol import Alike, identical, matches
+from ..backends.evaluation.protocol import Alike, answers, clashes
 from ..backends.evaluation.records import Record, record_path, score_lines, scores_of
 from ..backends.evaluation.scoring import Known, Scoring
 from ..backends.hardware import make_fabric, resolve_precision
@@ -70,7 +70,7 @@ class RunScorer:
         self.scoring = Scoring(self.parts, score, self.fabric, precision=self.precision, console=console, known=known)
         self.evaluate = settings.evaluate
 
-    def score(self, run: RunFolder, checkpoint: Path, *, alike: Alike = identical) -> Record:
+    def score(self, run: RunFolder, checkpoint: Path, *, alike: Alike = answers) -> Record:
         """Return the scores of a checkpoint, read or computed.
 
         Args:
@@ -82,10 +82,9 @@ class RunScorer:
         load_weights(checkpoint, self.parts.model, ema=self.evaluate.weights == "average")
         return self.scoring.record(run, self.parts.model, step_of(checkpoint), alike=alike)
 
-    def scored_before(self, run: RunFolder) -> list[Record]:
-        """Return the scores that a run has by this very protocol."""
-        asked = self.scoring.protocol()
-        return [record for record in scores_of(run) if matches(record["protocol"], asked)]
+    def scored_like(self, run: RunFolder, record: Record) -> list[Record]:
+        """Return the scores that a run has by the protocol of one of them."""
+        return [each for each in scores_of(run) if not clashes(record["protocol"], each["protocol"])]
 
     def images(self, checkpoint: Path, indices: range, seed: int) -> Tensor:
         """Return images of a checkpoint `(N, 3, H, W)` in [-1, 1], with guidance if they are scored with it."""

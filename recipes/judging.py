@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from ..backends.errors import UserError
 from ..backends.evaluation.collected import FEATURES, LOGITS, SEMANTIC_CELLS, Probe
@@ -34,7 +33,7 @@ def score_parts(settings: RecipeSettings, source: Source | None) -> ScoreParts:
         extractor_identity=evaluate.extractor.identity(),
         probes=tuple(_probes(settings, width)),
         reference=_reference(settings, source),
-        data=source if width else None,
+        data=_own_images(settings, source, evaluate.samples) if source is not None and width else None,
         better=_better(settings, width),
     )
 
@@ -89,9 +88,9 @@ def _reference(settings: RecipeSettings, source: Source | None) -> Reference:
     if other is None:
         if source is None:
             raise UserError("evaluate.reference: the recipe's data are not here; name a folder or a file")
-        return SourceReference(source, place.images, _described(settings.data))
+        return _own_images(settings, source, place.images)
     try:
-        return SourceReference(build(other), place.images, _described(other))
+        return SourceReference(build(other), place.images, other.model_dump(mode="json"))
     except (OSError, ValueError) as error:
         raise UserError(f"evaluate.reference: {error}") from None
 
@@ -103,5 +102,5 @@ def _other_source(settings: RecipeSettings) -> DataSettings | None:
     return place.data
 
 
-def _described(data: DataSettings) -> dict[str, Any]:
-    return data.model_dump(mode="json")
+def _own_images(settings: RecipeSettings, source: Source, count: int) -> SourceReference:
+    return SourceReference(source, count, settings.data.model_dump(mode="json"))

@@ -35,17 +35,17 @@ def clashes(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     return differences(comparable(one), comparable(other))
 
 
-def identical(protocol: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:
-    """Return whether a score that is there came about in the very way that is asked for, by the same code."""
-    return without_sha(protocol) == without_sha(asked)
+def answers(protocol: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:
+    """Return whether a score that is there is the one that is asked for.
+
+    Args:
+        asked: without the digest of a reference whose images have not been read; what is known of it has to agree.
+    """
+    known = {key: protocol["reference"].get(key) for key in asked["reference"]}
+    return {**protocol, "reference": known} == asked
 
 
 def matches(protocol: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:
-    """Return whether a score that is there can be compared with one that is asked for."""
-    return not clashes(without_sha(protocol), without_sha(asked))
-
-
-def without_sha(protocol: Mapping[str, Any]) -> Protocol:
-    """Return what is known of a protocol before the reference has been read."""
-    reference = {key: value for key, value in protocol["reference"].items() if key != "sha256"}
-    return {**protocol, "reference": reference}
+    """Return the same as `answers`, whatever is different of `TOLD_APART`."""
+    one, other = ({key: value for key, value in each.items() if key not in TOLD_APART} for each in (protocol, asked))
+    return answers(one, other)

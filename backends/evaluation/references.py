@@ -56,8 +56,12 @@ class SourceReference:
         del extractor, width
 
     def identity(self) -> dict[str, Any]:
-        """Return the source's settings and how many of its images are taken."""
-        return {"what": self.what, "images": self.count, "fingerprint": self.source.fingerprint()}
+        """Return the source's settings, what lies there, and how many of its images are taken."""
+        return {"what": {**self.what, "fingerprint": self._fingerprint}, "images": self.count}
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        return self.source.fingerprint()
 
 
 class NpzReference:

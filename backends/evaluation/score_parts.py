@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ...components.data.source import Source
 from ..settings import EvaluateSettings
 from .collected import Probe
-from .references import Reference
+from .references import Reference, SourceReference
 
 
 @dataclass(frozen=True)
@@ -28,5 +27,5 @@ class ScoreParts:
     extractor_identity: dict[str, Any]
     probes: tuple[Probe, ...]
     reference: Reference
-    data: Source | None
+    data: SourceReference | None
     better: dict[str, str]

@@ -14,7 +14,6 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ...components.data.source import Source
 from ...components.images import to_pixels
 from ...components.rows import equal_pieces
 from ...components.streams import SEMANTIC
@@ -22,20 +21,19 @@ from ..assembly import ImageModel
 from ..console import RunConsole
 from ..errors import RunFailed
 from ..generation import ImageGenerator
-from ..hardware import code_revision
-from ..loader import fixed_batches
+from ..hardware import code_version
 from ..model import JointModel
 from ..randomness import derived_generator
 from ..run_folder import RunFolder, short_digest, write_json
 from ..tensor_files import save_tensors
 from .collected import FEATURES, SEMANTIC_CELLS, Collected, Probe, compute, extracted
-from .protocol import Alike, Protocol, digest, identical
+from .protocol import Alike, Protocol, answers, digest
 from .records import Record, record_path, scores_of
+from .references import SourceReference
 from .score_parts import ScoreParts
 from .shares import Make, Shares
 
 IMAGE_DIGESTS = "sha256"
-
 
 Known = dict[str, tuple[Collected, Protocol]]
 """References that have been read, by what their statistics depend on."""
@@ -66,7 +64,7 @@ class Scoring:
         # Settings alone do not tell random weights, or those of a file, from the published ones.
         self.extractor_identity = score.extractor_identity | {"weights_sha256": weights_digest(score.extractor)}
 
-    def record(self, folder: RunFolder, model: JointModel, step: int, *, alike: Alike = identical) -> Record:
+    def record(self, folder: RunFolder, model: JointModel, step: int, *, alike: Alike = answers) -> Record:
         """Return the scores of a run's model at a step, from their file if they are there, or computed and written.
 
         Args:
@@ -75,11 +73,12 @@ class Scoring:
         Raises:
             RunFailed: too few images for a metric, or a value that is not finite.
         """
-        asked, weights = self.protocol(), weights_digest(model)
-        for record in scores_of(folder):
-            same_model = record["step"] == step and record["weights_sha256"] == weights
-            if same_model and alike(record["protocol"], asked):
-                return record
+        weights = weights_digest(model)
+        # The first process says: others may find files that come or go meanwhile.
+        asked, found = self.fabric.broadcast(self._asked_and_found(folder, step, weights, alike))
+        if found is not None:
+            there: Record = found
+            return there
         name = short_digest([asked, weights])
         generated = self._generated(model, folder, name)
         reference, identity = self._reference(folder)
@@ -92,6 +91,13 @@ class Scoring:
             write_json(record_path(folder, record), record)
         self.fabric.barrier()
         return record
+
+    def _asked_and_found(
+        self, folder: RunFolder, step: int, weights: str, alike: Alike
+    ) -> tuple[Protocol, Record | None]:
+        asked = self.protocol()
+        same = (each for each in scores_of(folder) if each["step"] == step and each["weights_sha256"] == weights)
+        return asked, next((record for record in same if alike(record["protocol"], asked)), None)
 
     def protocol(self) -> Protocol:
         """Return everything that a score depends on apart from the weights; the reference's digest is not known yet."""
@@ -109,22 +115,27 @@ class Scoring:
             "image": f"{side}x{side}, 8 bits",
             "extractor": self.extractor_identity,
             "resize": settings.extractor.resize(),
-            "metrics": [metric.model_dump(mode="json") for metric in settings.metrics],
+            "metrics": self._metrics(),
             "reference": self.score.reference.identity(),
             "semantic": self._semantic_protocol(),
             "seed": settings.seed,
             "precision": self.precision,
-            "code": code_revision(),
+            "code": code_version(),
         }
+
+    def read_reference(self, folder: RunFolder) -> Protocol:
+        """Return the protocol with the digest of the reference, which is read if it is not known yet."""
+        return self.protocol() | {"reference": self._reference(folder)[1]}
+
+    def _metrics(self) -> list[dict[str, Any]]:
+        return [metric.model_dump(mode="json") for metric in self.settings.metrics]
 
     def _semantic_protocol(self) -> dict[str, Any] | None:
         if self.score.data is None:
             return None
         cells = self.settings.semantic_cells
-        return {"averaged to": f"{cells}x{cells}", "reference": f"first {self._semantic_count():,} images of the data"}
-
-    def _semantic_count(self) -> int:
-        return min(self.settings.samples, len(self.score.data)) if self.score.data is not None else 0
+        reference = f"first {len(self.score.data):,} images of the data"
+        return {"averaged to": f"{cells}x{cells}", "reference": reference, "data": self.score.data.identity()["what"]}
 
     def _computed(self, generated: Collected, reference: Collected) -> dict[str, float]:
         """Compute in the first process, and tell the others."""
@@ -161,7 +172,7 @@ class Scoring:
         """Return statistics of the reference and its identity with the digest of its images."""
         score, identity = self.score, self.score.reference.identity()
         read = short_digest([identity, self.extractor_identity])
-        key = f"{read}-{short_digest(self.protocol()['metrics'])}"
+        key = f"{read}-{short_digest(self._metrics())}"
         if key not in self.known:
 
             def make(piece: range) -> dict[str, Tensor]:
@@ -179,17 +190,16 @@ class Scoring:
             self.known[key] = collected, {"sha256": content} | identity
         return self.known[key]
 
-    def _true_semantics(self, model: JointModel, data: Source, folder: RunFolder, name: str) -> Collected:
+    def _true_semantics(self, model: JointModel, data: SourceReference, folder: RunFolder, name: str) -> Collected:
         """Return statistics of the data's semantic streams, which depend on the model where its projection learns."""
         space = self.parts.space
 
         def make(piece: range) -> dict[str, Tensor]:
-            images, _ = next(fixed_batches(data, piece, len(piece)))
-            streams = [self._true_stream(model, part) for part in equal_pieces(images, space.piece)]
+            streams = [self._true_stream(model, part) for part in equal_pieces(data.images(piece), space.piece)]
             return {SEMANTIC_CELLS: cells(torch.cat(streams)[: len(piece)], self.settings.semantic_cells)}
 
         probes = [probe for probe in self.score.probes if probe.reads == SEMANTIC_CELLS]
-        values = self._values(folder.evaluation / f".semantics-{name}", self._semantic_count(), make)
+        values = self._values(folder.evaluation / f".semantics-{name}", len(data), make)
         return self._collected(probes, values)
 
     def _true_stream(self, model: JointModel, images: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -9,11 +10,9 @@ from pathlib import Path
 
 from ...backends.errors import UserError
 from ...backends.run_folder import RunFolder, short_digest
-from .comparison import Comparing, fresh_folder
+from .comparison import Comparing, comparison_folder
 from .rows import trained_alike
 from .study import RowSettings, StudySettings, TableSettings, find_study, is_run, parse_row, parse_sweeps, read_study
-
-FOLDER = "comparisons"
 
 
 def compare(
@@ -29,12 +28,13 @@ def compare(
 
     Raises:
         UserError: something that was typed does not fit; nothing has been trained then.
+        Interrupted: a run was stopped; a checkpoint is kept.
     """
     study = study_of(things, seeds, changes, sweeps)
-    stem = Path(things[0]).stem if len(things) == 1 else "comparison"
-    folder = root / FOLDER / (name or f"{stem}-{short_digest(study.model_dump(mode='json'))}")
+    stem = re.sub(r"[^\w-]", "_", Path(things[0]).stem) if len(things) == 1 else "comparison"
+    folder = comparison_folder(root, name or f"{stem}-{short_digest(study.model_dump(mode='json'))}")
     command = shlex.join(["latsem", *sys.argv[1:]]) if sys.argv[1:2] == ["compare"] else ""
-    return Comparing(study, root, fresh_folder(folder), command).run()
+    return Comparing(study, root, folder, command).run()
 
 
 def study_of(
@@ -51,11 +51,25 @@ def study_of(
             raise UserError(f"{studies[0]}: a study is compared by itself")
         study = read_study(studies[0])
         return study.model_copy(update={"changes": [*study.changes, *changes]})
-    runs = [Path(thing) for thing in things if is_run(Path(thing).expanduser())]
-    recipes = {_label(thing): RowSettings(**parse_row(thing)) for thing in things if Path(thing) not in runs}
-    rows = {**recipes, **_grouped(runs)}
-    table = TableSettings(rows=dict(rows), sweeps=parse_sweeps(sweeps))
+    table = TableSettings(rows=_rows(things), sweeps=parse_sweeps(sweeps))
     return StudySettings(seeds=list(seeds), changes=list(changes), tables=[table])
+
+
+def _rows(things: Sequence[str]) -> dict[str, RowSettings]:
+    """Return a row for each recipe and each group of runs, in the order in which they were typed."""
+    groups = _grouped([Path(thing) for thing in things if is_run(Path(thing))])
+    families = [group[0].resolve().parent.name for group in groups]
+    labels = {thing: _label(thing) for thing in things if not is_run(Path(thing))}
+    taken = [*families, *labels.values()]
+    rows: dict[str, RowSettings] = {}
+    for thing in things:
+        if thing in labels:
+            rows[labels[thing]] = RowSettings(**parse_row(thing))
+            continue
+        group, family = next(each for each in zip(groups, families, strict=True) if Path(thing) in each[0])
+        name = family if taken.count(family) == 1 else f"{family}/{group[0].resolve().name}"
+        rows[name] = RowSettings(runs=group)
+    return rows
 
 
 def _label(text: str) -> str:
@@ -63,22 +77,17 @@ def _label(text: str) -> str:
     return " ".join([recipe.removeprefix("recipes/").removesuffix(".yaml"), *changes])
 
 
-def _grouped(paths: Sequence[Path]) -> dict[str, RowSettings]:
-    """Put runs that differ in their seeds alone into one row."""
+def _grouped(paths: Sequence[Path]) -> list[list[Path]]:
+    """Put runs that differ in their seeds alone together."""
     groups: list[list[Path]] = []
-    for path in paths:
+    for path in dict.fromkeys(paths):
         recipe = _seedless(path)
         same = next((group for group in groups if trained_alike(_seedless(group[0]), recipe)), None)
         if same is None:
             groups.append([path])
         else:
             same.append(path)
-    families = [group[0].resolve().parent.name for group in groups]
-    names = [
-        family if families.count(family) == 1 else f"{family}/{group[0].resolve().name}"
-        for family, group in zip(families, groups, strict=True)
-    ]
-    return {name: RowSettings(runs=group) for name, group in zip(names, groups, strict=True)}
+    return groups
 
 
 def _seedless(path: Path) -> dict[str, object]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...backends.checkpoint import checkpoints
+from PIL import Image
+
+from ...backends.checkpoint import checkpoints, step_of
 from ...backends.console import RunConsole, relative
 from ...backends.errors import UserError
 from ...backends.evaluation.protocol import clashes, comparable, digest
@@ -16,12 +19,13 @@ from ...backends.evaluation.records import Record
 from ...backends.evaluation.scoring import Known
 from ...backends.hardware import environment
 from ...backends.pictures import grid_picture, save_picture
+from ...backends.processes import in_first, leave
 from ...backends.reporting.comparison_data import (
+    FILE,
     Better,
     ComparedRow,
     Comparison,
     ComparisonTable,
-    Curve,
     Grid,
     Spread,
     Sweep,
@@ -29,6 +33,7 @@ from ...backends.reporting.comparison_data import (
     write_comparison,
 )
 from ...backends.reporting.comparison_report import write_comparison_report
+from ...backends.reporting.page import FILE as REPORT
 from ...backends.run_folder import RunFolder
 from .. import derive
 from ..evaluating import RunScorer
@@ -37,6 +42,7 @@ from .rows import TableRow, changed, run_of, score_last, score_run, scorer_of, t
 from .study import StudySettings, SweepValue, TableSettings
 from .text import markdown
 
+FOLDER = "comparisons"
 GRID_IMAGES = 36
 GRID_SEED = 0
 
@@ -52,21 +58,21 @@ class ScoredRow:
 
 
 class Comparing:
-    """Carries out one study.
+    """Carries out one study, with as many processes as its recipes ask for; the first one writes.
 
     Args:
         root: folder of all runs.
-        folder: where tables, pictures and the report go.
+        folder: where tables, pictures and the report go, once everything is there.
         command: the line that was typed.
     """
 
     def __init__(self, study: StudySettings, root: Path, folder: Path, command: str = "") -> None:
         self.study, self.root, self.folder, self.command = study, root, folder, command
         self.known: Known = {}
-        self.console = RunConsole()
+        self.pictures: dict[str, Image.Image] = {}
 
     def run(self) -> str:
-        """Train and score what is missing, write everything, and return the tables as Markdown.
+        """Train and score what is missing, write everything, and return the tables as Markdown; nothing in others.
 
         Raises:
             UserError: a recipe is wrong, asks for no score, or rows are scored by different protocols.
@@ -75,9 +81,17 @@ class Comparing:
         made = [self._table(number, table, rows) for number, (table, rows) in enumerate(tables, start=1)]
         title = self.study.title or ", ".join(row.name for row in made[0].rows)
         comparison = Comparison(title=title, tables=made, command=self.command, environment=environment())
+        in_first(self.fabric, lambda: self._write(comparison))
+        first = self.fabric.is_global_zero
+        leave(self.fabric)
+        return f"{markdown(comparison)}\n\nreport  {relative(self.folder / REPORT)}" if first else ""
+
+    def _write(self, comparison: Comparison) -> None:
+        empty_folder(self.folder)
+        for name, picture in self.pictures.items():
+            save_picture(picture, self.folder / name)
         write_comparison(self.folder, comparison)
-        report = write_comparison_report(self.folder)
-        return f"{markdown(comparison)}\n\nreport  {relative(report)}"
+        write_comparison_report(self.folder)
 
     def read(self) -> list[tuple[TableSettings, list[TableRow]]]:
         """Read every recipe, before the first one is trained.
@@ -85,6 +99,7 @@ class Comparing:
         Raises:
             UserError: a recipe is wrong, or asks for no score.
         """
+        refuse_other_folder(self.folder)
         tables = [(table, table_rows(table, self.study.seeds, self.study.changes)) for table in self.study.tables]
         for table, rows in tables:
             _require_scores(rows)
@@ -97,7 +112,12 @@ class Comparing:
         # Everything is trained before anything is scored: a clash of protocols is found before hours of scoring.
         trained = [(row, [run_of(member, self.root) for member in row.members]) for row in rows]
         scorers = [scorer_of(row.members[0], runs[0], self.known) for row, runs in trained]
-        _require_one_protocol([row.name for row in rows], [scorer.scoring.protocol() for scorer in scorers])
+        self.fabric = scorers[0].fabric
+        self.console = RunConsole(quiet=not self.fabric.is_global_zero)
+        named = zip(trained, scorers, strict=True)
+        _require_one_protocol(
+            [row.name for row in rows], [scorer.scoring.read_reference(runs[0]) for (_, runs), scorer in named]
+        )
         scored = [
             ScoredRow(row, runs, [self._scores(row, scorer, run) for run in runs], scorer)
             for (row, runs), scorer in zip(trained, scorers, strict=True)
@@ -107,14 +127,15 @@ class Comparing:
             name: way for name, way in first["better"].items() if not name.startswith(derive.SEMANTIC_PREFIX)
         }
         main = next(iter(metrics))
+        last = last_shared_step(scored)
         return ComparisonTable(
             title=table.title,
             note=table.note,
             metrics=metrics,
             main=main,
-            rows=compared_rows(scored, main, metrics),
+            rows=compared_rows(scored, main, metrics, last),
             sweeps=[self._sweep(table, rows, key, values, list(metrics)) for key, values in table.sweeps.items()],
-            grids=[self._grid(number, index, each) for index, each in enumerate(scored)],
+            grids=[self._grid(number, index, each, last) for index, each in enumerate(scored)],
             protocol=comparable(first["protocol"]),
             hash=digest(comparable(first["protocol"])),
             revisions=sorted({str(r["protocol"]["code"]) for each in scored for run in each.records for r in run}),
@@ -151,40 +172,46 @@ class Comparing:
         lasts = [score_last(scorer, run)["scores"] for run in runs]
         return {name: Spread.of([last[name] for last in lasts]) for name in metrics}
 
-    def _grid(self, table: int, index: int, scored: ScoredRow) -> Grid:
-        """Draw the same noise and labels in every row, from its first run."""
-        images = scored.scorer.images(checkpoints(scored.runs[0])[-1], range(GRID_IMAGES), GRID_SEED)
-        name = f"samples-{table}-{index + 1}.png"
-        save_picture(grid_picture(images), self.folder / name)
+    def _grid(self, table: int, index: int, scored: ScoredRow, step: int) -> Grid:
+        """Draw the same noise and labels in every row, from its first run as it was at a step, if that was kept."""
+        name, kept = f"samples-{table}-{index + 1}.png", checkpoints(scored.runs[0])
+        checkpoint = next((path for path in kept if step_of(path) == step), kept[-1])
+        if self.fabric.is_global_zero:
+            images = scored.scorer.images(checkpoint, range(GRID_IMAGES), GRID_SEED)
+            self.pictures[name] = grid_picture(images)
         return Grid(name=scored.row.name, picture=name)
 
 
-def compared_rows(scored: Sequence[ScoredRow], main: str, metrics: dict[str, Better]) -> list[ComparedRow]:
+def last_shared_step(scored: Sequence[ScoredRow]) -> int:
+    """Return the last step at which all runs of all rows are scored.
+
+    Raises:
+        UserError: there is none.
+    """
+    shared = set.intersection(*({int(r["step"]) for r in records} for each in scored for records in each.records))
+    if not shared:
+        raise UserError("the runs have no step in common at which they were scored: train.checkpoint_every, train.keep")
+    return max(shared)
+
+
+def compared_rows(scored: Sequence[ScoredRow], main: str, metrics: dict[str, Better], last: int) -> list[ComparedRow]:
     """Return the rows of a table: scores at the last step that all runs share, against the first row."""
     curves = [[{int(r["step"]): dict(r["scores"]) for r in records} for records in each.records] for each in scored]
     means = [mean_curve([{step: s[main] for step, s in run.items()} for run in row]) for row in curves]
-    shared = set.intersection(*(set(mean) for mean in means))
-    if not shared:
-        raise UserError("the runs have no step in common at which they were scored: train.checkpoint_every, train.keep")
-    last = max(shared)
     goal = means[0][last]
     return [
         ComparedRow(
             name=each.row.name,
             runs=[relative(run.path) for run in each.runs],
             seeds=[member.seed for member in each.row.members],
-            curves=[_finite(run) for run in row],
+            curves=[dict(run) for run in row],
             final={name: Spread.of([run[last][name] for run in row]) for name in metrics},
-            ratio=mean[last] / goal if len(scored) > 1 else None,
+            ratio=mean[last] / goal if len(scored) > 1 and goal else None,
             reaches_first=(reached := step_reaching(mean, goal, metrics[main])),
             faster=last / reached if reached else None,
         )
         for each, row, mean in zip(scored, curves, means, strict=True)
     ]
-
-
-def _finite(run: dict[int, dict[str, float]]) -> Curve:
-    return {step: dict(scores) for step, scores in run.items()}
 
 
 def _require_scores(rows: Sequence[TableRow]) -> None:
@@ -204,9 +231,34 @@ def _require_one_protocol(names: Sequence[str], protocols: Sequence[dict[str, An
         raise UserError(*problems, "make them alike with --set key=value")
 
 
-def fresh_folder(folder: Path) -> Path:
-    """Return a folder for a comparison, emptied of the pictures of an earlier one."""
+def comparison_folder(root: Path, name: str) -> Path:
+    """Return the folder of a comparison.
+
+    Raises:
+        UserError: `name` is no folder name.
+    """
+    if not re.fullmatch(r"[\w-][\w.-]*", name):
+        raise UserError(f"--name: '{name}' is not a folder name (letters, digits, '.', '_' and '-')")
+    return root / FOLDER / name
+
+
+def refuse_other_folder(folder: Path) -> None:
+    """Check that a folder may be emptied.
+
+    Raises:
+        UserError: it holds something, and no comparison.
+    """
+    if folder.exists() and not (folder / FILE).is_file() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder}: is there, and holds no comparison; take another --name")
+
+
+def empty_folder(folder: Path) -> None:
+    """Make a folder for a comparison, emptied of an earlier one.
+
+    Raises:
+        UserError: it holds something else.
+    """
+    refuse_other_folder(folder)
     if folder.exists():
         shutil.rmtree(folder)
     folder.mkdir(parents=True)
-    return folder

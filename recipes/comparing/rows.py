@@ -13,6 +13,7 @@ from ...backends.evaluation.protocol import matches
 from ...backends.evaluation.records import Record
 from ...backends.evaluation.scoring import Known
 from ...backends.run_folder import RunFolder
+from ..assemble import open_session
 from ..evaluating import RunScorer, implied_guidance, scored_recipe
 from ..recipe import Recipe, from_values, load
 from .study import RowSettings, TableSettings
@@ -95,7 +96,8 @@ def run_of(member: Member, root: Path) -> RunFolder:
     for path in sorted((root / member.recipe.name).glob("*/done.json"), reverse=True):
         if trained_alike(_as_read_today(RunFolder(path.parent)), wanted):
             return RunFolder(path.parent)
-    return RunFolder(member.recipe.run(root=root).folder)
+    # More follows, by the same processes: they stay together.
+    return RunFolder(open_session(member.recipe, root=root).run(last=False).folder)
 
 
 def _as_read_today(run: RunFolder) -> dict[str, Any]:
@@ -110,15 +112,17 @@ def score_run(scorer: RunScorer, run: RunFolder, steps: Sequence[int] = ()) -> l
     """Return the scores of a run's kept checkpoints, and those that it made on its way by the same protocol.
 
     Args:
-        steps: only these; empty: all that there are.
+        steps: only these and the last; empty: all that there are.
 
     Raises:
         UserError: there is no checkpoint, or a damaged one.
     """
-    newest_checkpoint(run)
+    last = score_last(scorer, run)
     found = {step_of(path): path for path in checkpoints(run)}
-    scored = [scorer.score(run, path, alike=matches) for step, path in found.items() if step in steps or not steps]
-    before = [record for record in scorer.scored_before(run) if record["step"] in steps or not steps]
+    wanted = {*steps, last["step"]}
+    chosen = {step: path for step, path in found.items() if step in wanted or not steps}
+    scored = [scorer.score(run, path, alike=matches) for path in chosen.values()]
+    before = [record for record in scorer.scored_like(run, last) if record["step"] in wanted or not steps]
     earlier = [record for record in before if record["step"] not in found]
     return sorted([*earlier, *scored], key=lambda record: int(record["step"]))
 

@@ -19,6 +19,7 @@ from latsem.backends.evaluation.scoring import cells, image_digests
 from latsem.backends.evaluation.shares import Shares
 from latsem.backends.generation import ImageGenerator
 from latsem.backends.hardware import make_fabric
+from latsem.backends.image_set import ImageSet
 from latsem.backends.run_folder import RunFolder
 from latsem.backends.settings import FabricSettings
 from latsem.components.moments import Moments
@@ -61,9 +62,11 @@ def test_every_score_comes_with_its_protocol(folder: Path) -> None:
         "image": "32x32, 8 bits",
         "seed": 1000,
         "precision": protocol["precision"],
-        "semantic": {"averaged to": "2x2", "reference": "first 66 images of the data"},
     }
     assert {key: protocol[key] for key in expected} == expected
+    semantic = protocol["semantic"]
+    assert (semantic["averaged to"], semantic["reference"]) == ("2x2", "first 66 images of the data")
+    assert semantic["data"] == protocol["reference"]["what"] and semantic["data"]["size"] == 200
     assert {"extractor", "resize", "metrics", "reference", "code"} <= protocol.keys()
     assert protocol["reference"]["images"] == 70 and len(protocol["reference"]["sha256"]) == 64
 
@@ -93,6 +96,41 @@ def test_a_score_that_is_there_is_not_made_again(folder: Path, monkeypatch: pyte
     assert evaluate_run(folder, [*protocol, "evaluate.batch_size=11"]) == first
     with pytest.raises(AssertionError, match="drawn again"):
         evaluate_run(folder, [*protocol, "evaluate.labels=random"])
+
+
+def test_a_score_against_another_reference_is_another_score(folder: Path, tmp_path: Path) -> None:
+    """References of one name and size, in files and in a folder whose images were replaced; other true semantics."""
+    drawn = [*SCORED, "evaluate.seed=11"]
+    found = []
+    for number in (0, 1):
+        scenes = SourceReference(create("data", "shapes", size=70, seed=50 + number), 70, {})
+        pixels = scenes.images(range(70)).permute(0, 2, 3, 1).numpy()
+        (tmp_path / str(number)).mkdir()
+        np.savez(tmp_path / str(number) / "images.npz", pixels)
+        images = ImageSet(tmp_path / "images")
+        images.folder.mkdir(exist_ok=True)
+        for index, image in enumerate(pixels):
+            images.write(index, torch.from_numpy(image).permute(2, 0, 1))
+        npz = f"evaluate.reference={tmp_path / str(number) / 'images.npz'}"
+        places = [[npz], [f"evaluate.reference={images.folder}"], [npz, f"data.seed={number}"]]
+        found += [evaluate_run(folder, [*drawn, *place]) for place in places]
+    assert len(set(found)) == 5  # data.seed=0 is the run's own
+    assert found[0] == found[2]
+    scores: list[dict[str, float]] = [record_of(path)["scores"] for path in found]  # type: ignore[misc]
+    assert scores[0]["frechet"] == pytest.approx(scores[1]["frechet"])
+    assert scores[3]["frechet"] == pytest.approx(scores[4]["frechet"])
+    assert scores[0]["frechet"] != pytest.approx(scores[3]["frechet"])
+    assert scores[5]["semantic/frechet"] != pytest.approx(scores[3]["semantic/frechet"])
+
+
+def test_a_run_does_not_take_scores_against_another_reference_for_its_own(tmp_path: Path) -> None:
+    recipe = load("pixel_jit", QUICK)
+    result = recipe.run(root=tmp_path, quiet=True)
+    (own,) = scores_of(RunFolder(result.folder))
+    for seed in range(1, 5):
+        evaluate_run(result.folder, [f"evaluate.reference={{images: 70, data: {{name: shapes, seed: {seed}}}}}"])
+    assert len(scores_of(RunFolder(result.folder))) == 5
+    assert recipe.run(root=tmp_path, quiet=True).scores == own["scores"]
 
 
 @pytest.mark.parametrize("size", [7, 64])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import statistics
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,13 +14,14 @@ from latsem.backends.errors import UserError
 from latsem.backends.evaluation import scoring
 from latsem.backends.evaluation.records import scores_of
 from latsem.backends.reporting.comparison_data import Comparison, read_comparison
-from latsem.backends.run_folder import RunFolder
+from latsem.backends.run_folder import RunFolder, write_json
 from latsem.backends.session import Session
 from latsem.recipes import load
 from latsem.recipes.comparing.command import compare, study_of
-from latsem.recipes.comparing.comparison import Comparing
+from latsem.recipes.comparing.comparison import Comparing, ScoredRow, compared_rows, last_shared_step
 from latsem.recipes.comparing.curves import mean_curve, step_reaching
-from latsem.recipes.comparing.study import find_study, parse_sweeps, read_study
+from latsem.recipes.comparing.rows import Member, TableRow
+from latsem.recipes.comparing.study import StudySettings, find_study, parse_sweeps, read_study
 from latsem.recipes.evaluating import evaluate_run
 from latsem.recipes.layers import shipped_studies
 
@@ -63,7 +66,7 @@ def test_a_comparison_trains_what_is_missing_and_says_what_the_files_say(
     assert (folder / "report.html").is_file() and len(table.grids) == 2
     assert all((folder / grid.picture).is_file() for grid in table.grids)
 
-    def never(self: Session) -> None:
+    def never(self: Session, *, last: bool = True) -> None:
         raise AssertionError("trained again")
 
     monkeypatch.setattr(Session, "run", never)
@@ -111,11 +114,83 @@ def test_scores_by_an_older_revision_are_taken_and_told(tmp_path: Path, monkeypa
     run = load("pixel_jit", CHANGES).run(root=tmp_path, quiet=True).folder
     compared(tmp_path, [str(run)])
     before = len(scores_of(RunFolder(run)))
-    monkeypatch.setattr(scoring, "code_revision", lambda: "another")
+    monkeypatch.setattr(scoring, "code_version", lambda: "another")
     made = compared(tmp_path, [str(run)])
     assert len(scores_of(RunFolder(run))) == before and "another" not in made.tables[0].revisions
     evaluate_run(run)
     assert len(scores_of(RunFolder(run))) == before + 1
+
+
+def test_scores_against_other_images_are_refused(tmp_path: Path) -> None:
+    rows = ["pixel_jit data.seed=1", "pixel_jit data.seed=2"]
+    with pytest.raises(UserError, match=r"scored differently, which is not to be compared: reference.sha256"):
+        compared(tmp_path, rows, changes=CHANGES)
+    same = "evaluate.reference={images: 70, data: {name: shapes, size: 200, seed: 3}}"
+    assert len(compared(tmp_path, rows, changes=[*CHANGES, same]).tables[0].rows) == 2
+
+
+def test_rows_keep_their_order_and_none_takes_the_name_of_another(tmp_path: Path) -> None:
+    folders = [tmp_path / "pixel_jit" / name for name in ("one", "two")]
+    for seed, folder in enumerate(folders):
+        write_json(folder / "resolved.json", {"recipe": load("pixel_jit", [f"train.seed={seed}"]).resolved()})
+    rows = study_of([str(folders[1]), "pixel_jit", "latent_sit", *map(str, folders)], [0], [], []).tables[0].rows
+    assert list(rows) == ["pixel_jit/two", "pixel_jit", "latent_sit"]
+    assert rows["pixel_jit/two"].runs == folders[::-1]
+    assert list(study_of([str(folders[0]), "latent_sit"], [0], [], []).tables[0].rows) == ["pixel_jit", "latent_sit"]
+
+
+def test_only_a_comparison_is_replaced_and_only_by_a_whole_one(tmp_path: Path) -> None:
+    kept = tmp_path / "runs" / "comparisons" / "it" / "mine.txt"
+    kept.parent.mkdir(parents=True)
+    kept.write_text("mine")
+    root = tmp_path / "runs"
+    for name in ("..", "../..", str(tmp_path), "a/b"):
+        with pytest.raises(UserError, match="is not a folder name"):
+            compare(["pixel_jit"], root=root, changes=CHANGES, name=name)
+    with pytest.raises(UserError, match="holds no comparison; take another --name"):
+        compare(["pixel_jit"], root=root, changes=CHANGES, name="it")
+    (kept.parent / "comparison.json").write_text("{}")
+    with pytest.raises(UserError, match="unknown key"):
+        compare(["pixel_jit"], root=root, changes=["train.step=3"], name="it")
+    assert kept.read_text() == "mine" and [path.name for path in root.iterdir()] == ["comparisons"]
+
+
+def test_a_study_s_steps_and_the_last_are_scored(tmp_path: Path) -> None:
+    changes = [*CHANGES, "train.checkpoint_every=1", "train.keep=9"]
+    tables = [{"rows": {"a": "pixel_jit"}, "sweeps": {"sampler.steps": [1, 3]}}]
+    study = StudySettings.model_validate({"steps": [2], "changes": changes, "tables": tables})
+    told = Comparing(study, tmp_path, tmp_path / "it").run()
+    (table,) = read_comparison(tmp_path / "it").tables
+    assert [set(curve) for curve in table.rows[0].curves] == [{2, 4}]
+    assert table.sweeps[0].values == [1, 3] and "| 1 | 3 |" in told
+
+
+def test_a_score_of_zero_has_no_ratio(tmp_path: Path) -> None:
+    member = Member(0, load("pixel_jit", QUICK))
+    scored = [
+        ScoredRow(TableRow(name, [member]), [RunFolder(tmp_path)], [[{"step": 2, "scores": {"recall": score}}]], None)  # type: ignore[arg-type]
+        for name, score in (("none", 0.0), ("some", 0.5))
+    ]
+    rows = compared_rows(scored, "recall", {"recall": "higher"}, last_shared_step(scored))
+    assert [row.ratio for row in rows] == [None, None] and rows[1].reaches_first == 2
+
+
+def test_pictures_are_of_the_step_that_is_compared(tmp_path: Path) -> None:
+    rows = ["pixel_jit", "pixel_jit train.steps=2"]
+    compared(tmp_path, rows, changes=CHANGES)
+    one, other = ((tmp_path / "comparisons" / "it" / f"samples-1-{n}.png").read_bytes() for n in (1, 2))
+    assert one == other
+
+
+def test_two_processes_train_and_score_all_rows(cli: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+    settings = [word for change in CHANGES for word in ("--set", change)]
+    devices = ["--set", "fabric.devices=2", "--set", "fabric.accelerator=cpu"]
+    for command in (["--name", "first"], ["--name", "again"]):
+        done = cli("compare", "pixel_jit", "pixel_jit train.lr=0.01", *settings, *devices, *command)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("reaches pixel_jit's final at") == 1
+        assert ("step 4/4" in done.stdout) == ("first" in command)
+        assert "Error" not in done.stderr
 
 
 def test_the_same_noise_and_labels_are_drawn_in_every_row(tmp_path: Path) -> None:
