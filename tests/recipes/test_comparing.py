@@ -230,7 +230,7 @@ def test_shipped_studies_can_be_read_and_their_recipes_too(name: str, photos: Pa
     assert path is not None
     study = read_study(path)
     own = [f"data.root={photos}"] if "data=folder" in study.changes else []
-    Comparing(study.model_copy(update={"changes": [*study.changes, *own]}), tmp_path, tmp_path).read()
+    Comparing(study.model_copy(update={"changes": [*study.changes, *own]}), tmp_path, tmp_path / "it").read()
 
 
 def test_sweeps_are_written_as_lists() -> None:
