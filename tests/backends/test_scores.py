@@ -10,7 +10,7 @@ import pytest
 import torch
 from conftest import QUICK, QUICK_JOINT
 
-from latsem.backends.errors import RunFailed, UserError
+from latsem.backends.errors import UserError
 from latsem.backends.evaluation.protocol import clashes, digest
 from latsem.backends.evaluation.records import scores_of
 from latsem.backends.evaluation.references import NpzReference, SourceReference
@@ -169,8 +169,14 @@ def test_guidance_is_scored_when_it_is_named(folder: Path) -> None:
     assert record_of(on)["scores"] != record_of(off)["scores"]
     said = evaluate_run(folder, [*SCORED, "guidance=representation", "evaluate.guided=false"])
     assert record_of(said)["scores"] == record_of(off)["scores"]
-    with pytest.raises(UserError, match="train.semantic_dropout is 0"):
-        evaluate_run(folder, ["guidance=representation", "train.semantic_dropout=0"])
+
+
+@pytest.mark.parametrize("change", ["train.ema=0.5", "streams.semantic.scale=2", "projection.channels=4"])
+def test_what_was_trained_cannot_be_said_to_be_otherwise(folder: Path, change: str) -> None:
+    key = change.partition("=")[0]
+    for act in (evaluate_run, open_run):
+        with pytest.raises(UserError, match=rf"{key}: .*changes what was trained"):
+            act(folder, [change])
 
 
 def test_the_last_weights_can_be_scored(folder: Path) -> None:
@@ -195,8 +201,11 @@ def test_too_few_images_and_broken_weights_are_one_line(folder: Path, tmp_path: 
     with pytest.raises(UserError, match=r"evaluate.reference.folder: there is no folder"):
         evaluate_run(folder, [*SCORED, f"evaluate.reference={tmp_path / 'nowhere'}"])
     np.savez(tmp_path / "few.npz", np.zeros((5, 32, 32, 3), np.uint8))
-    with pytest.raises(RunFailed, match="no score: .*5 reference"):
+    with pytest.raises(UserError, match="evaluate.reference: .*5 reference"):
         evaluate_run(folder, [*SCORED, f"evaluate.reference={tmp_path / 'few.npz'}"])
+    for nothing in ("evaluate.samples=0", "evaluate.metrics=[]"):
+        with pytest.raises(UserError, match="asks for no score; set evaluate.samples"):
+            evaluate_run(folder, [nothing])
 
 
 def test_published_reference_files(tmp_path: Path) -> None:
