@@ -63,6 +63,7 @@ class RunScorer:
         self.fabric.launch()
         source = build_source(settings.data) if needs_data(settings) else None
         score = score_parts(settings, source)
+        score.require_enough()
         self.parts = image_model(recipe, num_classes, build_encoder(settings) if score.data is not None else None)
         self.parts.space.to(self.fabric.device)
         self.parts.model.to(self.fabric.device)

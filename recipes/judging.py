@@ -8,7 +8,6 @@ from ..backends.errors import UserError
 from ..backends.evaluation.collected import FEATURES, LOGITS, SEMANTIC_CELLS, Probe
 from ..backends.evaluation.references import NpzReference, Reference, SourceReference
 from ..backends.evaluation.score_parts import ScoreParts
-from ..backends.settings import EvaluateSettings
 from ..components.data.settings import DataSettings, FolderSettings
 from ..components.data.source import Source
 from ..components.extractors.extractor import Extractor
@@ -28,33 +27,15 @@ def score_parts(settings: RecipeSettings, source: Source | None) -> ScoreParts:
     """
     evaluate = settings.evaluate
     width = derive.semantic_width(settings)
-    reference = _reference(settings, source)
-    _require_enough(evaluate, reference)
     return ScoreParts(
         settings=evaluate,
         extractor=_extractor(settings),
         extractor_identity=evaluate.extractor.identity(),
         probes=tuple(_probes(settings, width)),
-        reference=reference,
+        reference=_reference(settings, source),
         data=_own_images(settings, source, evaluate.samples) if source is not None and width else None,
         better=_better(settings, width),
     )
-
-
-def _require_enough(evaluate: EvaluateSettings, reference: Reference) -> None:
-    """Check the number of images that there are, before any is generated."""
-    extractor = evaluate.extractor
-    try:
-        published = reference.moments(extractor.name, extractor.width()) is not None
-    except ValueError as error:
-        raise UserError(f"evaluate.reference: {error}") from None
-    problems = [
-        metric.shortage(extractor.width(), len(reference), of_reference=True)
-        for metric in evaluate.metrics
-        if metric.reads() == "features" and not (published and metric.reference() == "moments")
-    ]
-    if any(problems):
-        raise UserError(*(f"evaluate.reference: {problem}" for problem in problems if problem))
 
 
 def needs_data(settings: RecipeSettings) -> bool:

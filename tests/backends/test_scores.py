@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import torch
 from conftest import QUICK, QUICK_JOINT
 
+from latsem.backends.checkpoint import newest_checkpoint
 from latsem.backends.errors import UserError
 from latsem.backends.evaluation.protocol import clashes, digest
 from latsem.backends.evaluation.records import scores_of
@@ -186,6 +188,21 @@ def test_the_last_weights_can_be_scored(folder: Path) -> None:
     assert last["protocol"]["weights"] == "last step's" and last["weights_sha256"] != average["weights_sha256"]  # type: ignore[index]
 
 
+def test_last_weights_that_were_not_kept_are_one_line(folder: Path) -> None:
+    run = RunFolder(folder)
+    alone = run.checkpoints / "step-00000009"
+    newest = newest_checkpoint(run)
+    alone.mkdir()
+    try:
+        (alone / "ema.safetensors").write_bytes((newest / "ema.safetensors").read_bytes())
+        sums = {"ema.safetensors": json.loads((newest / "state.json").read_text())["sha256"]["ema.safetensors"]}
+        (alone / "state.json").write_text(json.dumps({"step": 9, "sha256": sums}))
+        with pytest.raises(UserError, match="step-00000009: holds no last weights"):
+            evaluate_run(folder, [*SCORED, "evaluate.weights=last"])
+    finally:
+        shutil.rmtree(alone)
+
+
 def test_a_run_scores_itself_by_the_protocol_that_evaluate_uses(tmp_path: Path) -> None:
     result = load("pixel_coredi", [*QUICK_JOINT, "evaluate.every=2"]).run(root=tmp_path, quiet=True)
     records = scores_of(RunFolder(result.folder))
@@ -203,6 +220,10 @@ def test_too_few_images_and_broken_weights_are_one_line(folder: Path, tmp_path: 
     np.savez(tmp_path / "few.npz", np.zeros((5, 32, 32, 3), np.uint8))
     with pytest.raises(UserError, match="evaluate.reference: .*5 reference"):
         evaluate_run(folder, [*SCORED, f"evaluate.reference={tmp_path / 'few.npz'}"])
+    short = load("pixel_jit", [*QUICK, "evaluate.reference=10000", "data.size=50"])
+    with pytest.raises(UserError, match="evaluate.reference: frechet .*50 reference"):
+        short.run(root=tmp_path / "runs", quiet=True)
+    assert not list((tmp_path / "runs").rglob("checkpoints"))
     for nothing in ("evaluate.samples=0", "evaluate.metrics=[]"):
         with pytest.raises(UserError, match="asks for no score; set evaluate.samples"):
             evaluate_run(folder, [nothing])
