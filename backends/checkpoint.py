@@ -112,7 +112,10 @@ def load_weights(checkpoint: Path, model: nn.Module, *, ema: bool = True) -> Non
         UserError: a damaged file, or weights of another model.
     """
     verify(checkpoint)
-    _load(model, checkpoint / ("ema.safetensors" if ema else "model.safetensors"))
+    path = checkpoint / ("ema.safetensors" if ema else "model.safetensors")
+    if not path.is_file():
+        raise UserError(f"{checkpoint}: holds no last weights (imported runs have their average alone)")
+    _load(model, path)
 
 
 def load_newest(folder: RunFolder, model: nn.Module) -> int:

@@ -34,6 +34,8 @@ class ImageSet:
         Raises:
             UserError: it holds something else, images of another protocol, or more of them.
         """
+        if self.folder.exists() and not self.folder.is_dir():
+            raise UserError(f"{self.folder}: is a file; name a folder, or a file that ends in .npz")
         there = self._described()
         if there is None:
             if self.folder.exists() and any(self.folder.iterdir()):

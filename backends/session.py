@@ -98,6 +98,8 @@ class Session:
             self.console.say(f"this run is done already: {relative(self.folder.path)} (train another with --name)")
             self._report()
             return self._result()
+        if self.assembly.score is not None:
+            self.assembly.score.require_enough()
         with self._alone_in_folder():
             self._train()
         self._last_words()

@@ -27,7 +27,7 @@ from ..components.registry import build
 from . import derive
 from .caching import ONLINE, choose_feed
 from .judging import score_parts
-from .recipe import Recipe, from_values
+from .recipe import Recipe, of_run
 from .schema import RecipeSettings
 
 SPACES: Mapping[str, type[Space]] = {"pixel": PixelSpace, "latent": LatentSpace}
@@ -181,5 +181,5 @@ def open_run(folder: Path, overrides: Sequence[str] = ()) -> TrainedRun:
         UserError: not a run folder, or an override that does not fit.
     """
     run = RunFolder(folder)
-    recipe = from_values(folder.parent.name, run.recipe(), overrides, data="unused")
+    recipe = of_run(run, overrides)
     return TrainedRun(image_model(recipe, run.num_classes()), run)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..backends.checkpoint import load_weights, newest_checkpoint, step_of
 from ..backends.console import RunConsole, relative
+from ..backends.errors import UserError
 from ..backends.evaluation.protocol import Alike, answers, clashes
 from ..backends.evaluation.records import Record, record_path, score_lines, scores_of
 from ..backends.evaluation.scoring import Known, Scoring
@@ -18,7 +19,7 @@ from ..backends.reporting.run_report import refresh_run_report
 from ..backends.run_folder import RunFolder
 from .assemble import build_encoder, build_source, image_model
 from .judging import needs_data, score_parts
-from .recipe import Recipe, from_values
+from .recipe import Recipe, of_run
 
 
 def evaluate_run(folder: Path, overrides: Sequence[str] = ()) -> Path:
@@ -62,6 +63,7 @@ class RunScorer:
         self.fabric.launch()
         source = build_source(settings.data) if needs_data(settings) else None
         score = score_parts(settings, source)
+        score.require_enough()
         self.parts = image_model(recipe, num_classes, build_encoder(settings) if score.data is not None else None)
         self.parts.space.to(self.fabric.device)
         self.parts.model.to(self.fabric.device)
@@ -100,9 +102,19 @@ def scored_recipe(run: RunFolder, overrides: Sequence[str]) -> Recipe:
         UserError: not a run folder, or an override that does not fit.
     """
     changes = [*implied_guidance(overrides), *overrides]
-    name, values = run.path.resolve().parent.name, run.recipe()
-    recipe = from_values(name, values, changes, data="unused")
-    return from_values(name, values, changes) if needs_data(recipe.settings) else recipe
+    recipe = of_run(run, changes)
+    require_scores(str(run.path), recipe)
+    return of_run(run, changes, data="here") if needs_data(recipe.settings) else recipe
+
+
+def require_scores(name: str, recipe: Recipe) -> None:
+    """Check that a recipe asks for scores.
+
+    Raises:
+        UserError: it does not.
+    """
+    if not recipe.settings.evaluate.samples or not recipe.settings.evaluate.metrics:
+        raise UserError(f"{name}: asks for no score; set evaluate.samples and evaluate.metrics")
 
 
 def implied_guidance(overrides: Sequence[str]) -> list[str]:

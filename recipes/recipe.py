@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import ValidationError
 
 from ..backends.errors import UserError
+from ..backends.run_folder import RunFolder, differences
 from . import derive
 from .layers import find_recipe, override, read_layers, recipe_name
 from .schema import RecipeSettings
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from ..backends.session import RunResult
 
 RUNS = Path("runs")
+
+TRAINED = ("backend", "streams", "process", "denoiser", "projection", "train")
+"""Sections that no run can be sampled or scored by in another way than it was trained."""
 
 DataUse = Literal["here", "expected", "unused"]
 """Whether a recipe's data must be there, may be replaced by what the recipe expects of it, or does not matter."""
@@ -93,6 +97,24 @@ def load(recipe: str | Path, overrides: Sequence[str] = (), *, data: DataUse = "
 def from_values(name: str, values: dict[str, Any], overrides: Sequence[str] = (), *, data: DataUse = "here") -> Recipe:
     """Return a recipe from plain values, as a run folder stores them, with overrides."""
     return check(name, "", override(Sourced(values, {(): name}), overrides), data)
+
+
+def of_run(run: RunFolder, overrides: Sequence[str] = (), *, data: DataUse = "unused") -> Recipe:
+    """Return the recipe of a run, with overrides of how its weights are used.
+
+    Raises:
+        UserError: not a run folder, or an override that does not fit, or is of what the weights came about by.
+    """
+    name, values = run.path.resolve().parent.name, run.recipe()
+    recipe = from_values(name, values, overrides, data=data)
+    before, after = (
+        {key: value for key, value in each.resolved().items() if key in TRAINED}
+        for each in (from_values(name, values, data="unused"), recipe)
+    )
+    changed = differences(before, after)
+    if changed:
+        raise UserError(f"{run.path}: {'; '.join(changed)}: changes what was trained; train a run of it instead")
+    return recipe
 
 
 def check(name: str, text: str, sourced: Sourced, data: DataUse = "here", *, scored: bool = True) -> Recipe:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from ..errors import UserError
 from ..settings import EvaluateSettings
 from .collected import Probe
 from .references import Reference, SourceReference
@@ -29,3 +30,22 @@ class ScoreParts:
     reference: Reference
     data: SourceReference | None
     better: dict[str, str]
+
+    def require_enough(self) -> None:
+        """Check the number of the reference's images, before any is generated.
+
+        Raises:
+            UserError: too few for a metric.
+        """
+        extractor = self.settings.extractor
+        try:
+            published = self.reference.moments(extractor.name, extractor.width()) is not None
+        except ValueError as error:
+            raise UserError(f"evaluate.reference: {error}") from None
+        problems = [
+            metric.shortage(extractor.width(), len(self.reference), of_reference=True)
+            for metric in self.settings.metrics
+            if metric.reads() == "features" and not (published and metric.reference() == "moments")
+        ]
+        if any(problems):
+            raise UserError(*(f"evaluate.reference: {problem}" for problem in problems if problem))

@@ -36,7 +36,7 @@ from ...backends.reporting.comparison_report import write_comparison_report
 from ...backends.reporting.page import FILE as REPORT
 from ...backends.run_folder import RunFolder
 from .. import derive
-from ..evaluating import RunScorer
+from ..evaluating import RunScorer, require_scores
 from .curves import mean_curve, step_reaching
 from .rows import TableRow, changed, run_of, score_last, score_run, scorer_of, table_rows
 from .study import StudySettings, SweepValue, TableSettings
@@ -102,7 +102,8 @@ class Comparing:
         refuse_other_folder(self.folder)
         tables = [(table, table_rows(table, self.study.seeds, self.study.changes)) for table in self.study.tables]
         for table, rows in tables:
-            _require_scores(rows)
+            for row in rows:
+                require_scores(row.name, row.members[0].recipe)
             unknown = [name for name in table.sweep_rows if name not in table.rows]
             if unknown:
                 raise UserError(f"sweep_rows: there is no row '{unknown[0]}'")
@@ -212,13 +213,6 @@ def compared_rows(scored: Sequence[ScoredRow], main: str, metrics: dict[str, Bet
         )
         for each, row, mean in zip(scored, curves, means, strict=True)
     ]
-
-
-def _require_scores(rows: Sequence[TableRow]) -> None:
-    for row in rows:
-        evaluate = row.members[0].recipe.settings.evaluate
-        if not evaluate.samples or not evaluate.metrics:
-            raise UserError(f"{row.name}: asks for no score; set evaluate.samples and evaluate.metrics")
 
 
 def _require_one_protocol(names: Sequence[str], protocols: Sequence[dict[str, Any]]) -> None:

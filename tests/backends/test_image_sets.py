@@ -116,3 +116,5 @@ def test_more_images_are_added_and_others_refused(folder: Path, tmp_path: Path) 
     (other / "mine.txt").write_text("mine")
     with pytest.raises(UserError, match="holds no samples of latsem"):
         ImageSet(other).claim(3, {})
+    with pytest.raises(UserError, match=r"mine.txt: is a file; name a folder"):
+        run.write_images(2, 1, other / "mine.txt")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,8 @@ import pytest
 import torch
 from conftest import QUICK, QUICK_JOINT
 
-from latsem.backends.errors import RunFailed, UserError
+from latsem.backends.checkpoint import newest_checkpoint
+from latsem.backends.errors import UserError
 from latsem.backends.evaluation.protocol import clashes, digest
 from latsem.backends.evaluation.records import scores_of
 from latsem.backends.evaluation.references import NpzReference, SourceReference
@@ -190,8 +192,14 @@ def test_guidance_is_scored_when_it_is_named(folder: Path) -> None:
     assert record_of(on)["scores"] != record_of(off)["scores"]
     said = evaluate_run(folder, [*SCORED, "guidance=representation", "evaluate.guided=false"])
     assert record_of(said)["scores"] == record_of(off)["scores"]
-    with pytest.raises(UserError, match="train.semantic_dropout is 0"):
-        evaluate_run(folder, ["guidance=representation", "train.semantic_dropout=0"])
+
+
+@pytest.mark.parametrize("change", ["train.ema=0.5", "streams.semantic.scale=2", "projection.channels=4"])
+def test_what_was_trained_cannot_be_said_to_be_otherwise(folder: Path, change: str) -> None:
+    key = change.partition("=")[0]
+    for act in (evaluate_run, open_run):
+        with pytest.raises(UserError, match=rf"{key}: .*changes what was trained"):
+            act(folder, [change])
 
 
 def test_the_last_weights_can_be_scored(folder: Path) -> None:
@@ -199,6 +207,21 @@ def test_the_last_weights_can_be_scored(folder: Path) -> None:
         record_of(evaluate_run(folder, [*SCORED, f"evaluate.weights={which}"])) for which in ("average", "last")
     )
     assert last["protocol"]["weights"] == "last step's" and last["weights_sha256"] != average["weights_sha256"]  # type: ignore[index]
+
+
+def test_last_weights_that_were_not_kept_are_one_line(folder: Path) -> None:
+    run = RunFolder(folder)
+    alone = run.checkpoints / "step-00000009"
+    newest = newest_checkpoint(run)
+    alone.mkdir()
+    try:
+        (alone / "ema.safetensors").write_bytes((newest / "ema.safetensors").read_bytes())
+        sums = {"ema.safetensors": json.loads((newest / "state.json").read_text())["sha256"]["ema.safetensors"]}
+        (alone / "state.json").write_text(json.dumps({"step": 9, "sha256": sums}))
+        with pytest.raises(UserError, match="step-00000009: holds no last weights"):
+            evaluate_run(folder, [*SCORED, "evaluate.weights=last"])
+    finally:
+        shutil.rmtree(alone)
 
 
 def test_a_run_scores_itself_by_the_protocol_that_evaluate_uses(tmp_path: Path) -> None:
@@ -216,8 +239,15 @@ def test_too_few_images_and_broken_weights_are_one_line(folder: Path, tmp_path: 
     with pytest.raises(UserError, match=r"evaluate.reference.folder: there is no folder"):
         evaluate_run(folder, [*SCORED, f"evaluate.reference={tmp_path / 'nowhere'}"])
     np.savez(tmp_path / "few.npz", np.zeros((5, 32, 32, 3), np.uint8))
-    with pytest.raises(RunFailed, match="no score: .*5 reference"):
+    with pytest.raises(UserError, match="evaluate.reference: .*5 reference"):
         evaluate_run(folder, [*SCORED, f"evaluate.reference={tmp_path / 'few.npz'}"])
+    short = load("pixel_jit", [*QUICK, "evaluate.reference=10000", "data.size=50"])
+    with pytest.raises(UserError, match="evaluate.reference: frechet .*50 reference"):
+        short.run(root=tmp_path / "runs", quiet=True)
+    assert not list((tmp_path / "runs").rglob("checkpoints"))
+    for nothing in ("evaluate.samples=0", "evaluate.metrics=[]"):
+        with pytest.raises(UserError, match="asks for no score; set evaluate.samples"):
+            evaluate_run(folder, [nothing])
 
 
 def test_images_that_are_not_finite_are_no_score(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
