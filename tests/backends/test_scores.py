@@ -13,7 +13,7 @@ import torch
 from conftest import QUICK, QUICK_JOINT
 
 from latsem.backends.checkpoint import newest_checkpoint
-from latsem.backends.errors import UserError
+from latsem.backends.errors import RunFailed, UserError
 from latsem.backends.evaluation.protocol import clashes, digest
 from latsem.backends.evaluation.records import scores_of
 from latsem.backends.evaluation.references import NpzReference, SourceReference
