@@ -233,7 +233,9 @@ def test_a_joint_recipe_adds_a_stream_and_nothing_else(name: str) -> None:
 
 def test_the_side_of_the_images_is_one_value() -> None:
     small, large = "imagenet256/latent_redi_xl", "imagenet512/latent_redi_xl"
-    assert different(small, large) == {"data", "encoder"}
+    assert different(small, large) == {"data", "encoder", "evaluate"}
+    scored, other = resolved(small)["evaluate"], resolved(large)["evaluate"]
+    assert {key for key in scored if scored[key] != other[key]} == {"reference"}
     assert resolved(large)["encoder"] == {**resolved(small)["encoder"], "image_size": 448}, "which follows from it"
     assert resolved(large)["data"] == {**resolved(small)["data"], "image_size": 512}
     assert stream_specs(recipe(large).settings)["semantic"].shape == (8, 64, 64)
