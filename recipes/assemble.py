@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from ..backends.assembly import Assembly, ImageModel
+from ..backends.console import RunConsole
 from ..backends.errors import UserError
 from ..backends.latent import LatentSpace
 from ..backends.loader import ImageFeed
@@ -181,5 +182,29 @@ def open_run(folder: Path, overrides: Sequence[str] = ()) -> TrainedRun:
         UserError: not a run folder, or an override that does not fit.
     """
     run = RunFolder(folder)
-    recipe = from_values(folder.parent.name, run.recipe(), overrides, data="unused")
-    return TrainedRun(image_model(recipe, run.num_classes()), run)
+    values = run.recipe()
+    refuse_training(overrides)
+    _refuse_scoring(overrides)
+    recipe = from_values(folder.parent.name, values, overrides, data="unused")
+    opened = TrainedRun(image_model(recipe, run.num_classes()), run)
+    console = RunConsole(quiet=not opened.fabric.is_global_zero)
+    for warning in derive.label_warnings(recipe.settings, run.num_classes()):
+        console.warn(warning)
+    return opened
+
+
+def refuse_training(overrides: Sequence[str]) -> None:
+    """Refuse changes of how a run that is there was trained: they would do nothing, and be told as if they did.
+
+    Raises:
+        UserError: one of `train`.
+    """
+    for change in overrides:
+        if change.partition("=")[0].split(".")[0] == "train":
+            raise UserError(f"command line: {change}: the run is trained already; train or import another with it")
+
+
+def _refuse_scoring(overrides: Sequence[str]) -> None:
+    for change in overrides:
+        if change.partition("=")[0].split(".")[0] == "evaluate":
+            raise UserError(f"command line: {change}: does nothing here; for the images there are -n, --labels, --seed")

@@ -74,7 +74,7 @@ class Sweep(_Data):
     """One value of the recipes changed over a range, the finished runs scored with each."""
 
     key: str
-    values: list[float | str]
+    values: list[int | float | str]
     rows: list[SweepRow]
 
 

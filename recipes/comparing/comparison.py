@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from PIL import Image
 
 from ...backends.checkpoint import checkpoints
 from ...backends.console import RunConsole, relative
@@ -17,6 +19,7 @@ from ...backends.evaluation.scoring import Known
 from ...backends.hardware import environment
 from ...backends.pictures import grid_picture, save_picture
 from ...backends.reporting.comparison_data import (
+    FILE,
     Better,
     ComparedRow,
     Comparison,
@@ -63,6 +66,8 @@ class Comparing:
     def __init__(self, study: StudySettings, root: Path, folder: Path, command: str = "") -> None:
         self.study, self.root, self.folder, self.command = study, root, folder, command
         self.known: Known = {}
+        # Written at the end: a comparison that is there stays until there is another in its place.
+        self.pictures: dict[str, Image.Image] = {}
         self.console = RunConsole()
 
     def run(self) -> str:
@@ -72,9 +77,13 @@ class Comparing:
             UserError: a recipe is wrong, asks for no score, or rows are scored by different protocols.
         """
         tables = self.read()
+        _require_own_folder(self.folder)
         made = [self._table(number, table, rows) for number, (table, rows) in enumerate(tables, start=1)]
         title = self.study.title or ", ".join(row.name for row in made[0].rows)
         comparison = Comparison(title=title, tables=made, command=self.command, environment=environment())
+        fresh_folder(self.folder)
+        for name, pixels in self.pictures.items():
+            save_picture(pixels, self.folder / name)
         write_comparison(self.folder, comparison)
         report = write_comparison_report(self.folder)
         return f"{markdown(comparison)}\n\nreport  {relative(report)}"
@@ -90,7 +99,9 @@ class Comparing:
             _require_scores(rows)
             unknown = [name for name in table.sweep_rows if name not in table.rows]
             if unknown:
-                raise UserError(f"sweep_rows: there is no row '{unknown[0]}'")
+                raise UserError(f"sweep_rows: there is no row '{unknown[0]}' (rows: {', '.join(table.rows)})")
+            for row, changes in _sweep_steps(table, rows):
+                _require_scores([_changed_row(row, changes)])
         return tables
 
     def _table(self, number: int, table: TableSettings, rows: Sequence[TableRow]) -> ComparisonTable:
@@ -122,7 +133,11 @@ class Comparing:
 
     def _scores(self, row: TableRow, scorer: RunScorer, run: RunFolder) -> list[Record]:
         self.console.say(f"scoring {row.name}: {relative(run.path)}")
-        return score_run(scorer, run, self.study.steps)
+        records = score_run(scorer, run, self.study.steps)
+        if not records:
+            steps = ", ".join(map(str, self.study.steps))
+            raise UserError(f"{relative(run.path)}: has neither checkpoint nor scores at step {steps} (steps)")
+        return records
 
     def _sweep(
         self,
@@ -132,20 +147,19 @@ class Comparing:
         values: Sequence[SweepValue],
         metrics: Sequence[str],
     ) -> Sweep:
-        chosen = [row for row in rows if row.name in table.sweep_rows or not table.sweep_rows]
         made = [
             SweepRow(
                 name=row.name,
-                scores=[self._at(row, [*table.sweep_changes, f"{key}={value}"], metrics) for value in values],
+                scores=[self._at(row, _with_value(table, key, value), metrics) for value in values],
             )
-            for row in chosen
+            for row in _swept(table, rows)
         ]
         return Sweep(key=key, values=list(values), rows=made)
 
     def _at(self, row: TableRow, changes: Sequence[str], metrics: Sequence[str]) -> dict[str, Spread]:
         """Return the last scores of a row with one value of a sweep."""
         self.console.say(f"scoring {row.name} with {' '.join(changes)}")
-        members = [changed(member, changes) for member in row.members]
+        members = _changed_row(row, changes).members
         runs = [run_of(member, self.root) for member in members]
         scorer = scorer_of(members[0], runs[0], self.known)
         lasts = [score_last(scorer, run)["scores"] for run in runs]
@@ -155,8 +169,28 @@ class Comparing:
         """Draw the same noise and labels in every row, from its first run."""
         images = scored.scorer.images(checkpoints(scored.runs[0])[-1], range(GRID_IMAGES), GRID_SEED)
         name = f"samples-{table}-{index + 1}.png"
-        save_picture(grid_picture(images), self.folder / name)
+        self.pictures[name] = grid_picture(images)
         return Grid(name=scored.row.name, picture=name)
+
+
+def _swept(table: TableSettings, rows: Sequence[TableRow]) -> list[TableRow]:
+    return [row for row in rows if row.name in table.sweep_rows or not table.sweep_rows]
+
+
+def _with_value(table: TableSettings, key: str, value: SweepValue) -> list[str]:
+    return [*table.sweep_changes, f"{key}={value}"]
+
+
+def _sweep_steps(table: TableSettings, rows: Sequence[TableRow]) -> Iterator[tuple[TableRow, list[str]]]:
+    """Yield every row that is swept with the changes of every value."""
+    for key, values in table.sweeps.items():
+        for value in values:
+            for row in _swept(table, rows):
+                yield row, _with_value(table, key, value)
+
+
+def _changed_row(row: TableRow, changes: Sequence[str]) -> TableRow:
+    return TableRow(row.name, [changed(member, changes) for member in row.members])
 
 
 def compared_rows(scored: Sequence[ScoredRow], main: str, metrics: dict[str, Better]) -> list[ComparedRow]:
@@ -204,9 +238,14 @@ def _require_one_protocol(names: Sequence[str], protocols: Sequence[dict[str, An
         raise UserError(*problems, "make them alike with --set key=value")
 
 
-def fresh_folder(folder: Path) -> Path:
-    """Return a folder for a comparison, emptied of the pictures of an earlier one."""
+def _require_own_folder(folder: Path) -> None:
+    """Refuse to take the place of anything but a comparison."""
+    if folder.exists() and not (folder / FILE).is_file():
+        raise UserError(f"{relative(folder)}: is there already, and no comparison; take another --name")
+
+
+def fresh_folder(folder: Path) -> None:
+    """Make a folder for a comparison, emptied of the pictures of an earlier one."""
     if folder.exists():
         shutil.rmtree(folder)
     folder.mkdir(parents=True)
-    return folder

@@ -12,6 +12,7 @@ from ...backends.errors import UserError
 from ...backends.evaluation.records import Record
 from ...backends.evaluation.scoring import Known
 from ...backends.run_folder import RunFolder
+from ..assemble import refuse_training
 from ..evaluating import RunScorer, implied_guidance, scored_recipe
 from ..recipe import Recipe, from_values, load
 from .study import RowSettings, TableSettings
@@ -58,6 +59,7 @@ def _members(row: RowSettings, seeds: Sequence[int], changes: Sequence[str]) -> 
         guided = implied_guidance(all_changes)
         recipes = [load(row.recipe, [*guided, *all_changes, f"train.seed={seed}"]) for seed in seeds]
         return [Member(seed, recipe) for seed, recipe in zip(seeds, recipes, strict=True)]
+    refuse_training(all_changes)
     folders = [RunFolder(path.expanduser()) for path in row.runs]
     recipes = [scored_recipe(folder, all_changes) for folder in folders]
     return [Member(recipe.settings.train.seed, recipe, folder) for recipe, folder in zip(recipes, folders, strict=True)]
