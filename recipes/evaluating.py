@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..backends.checkpoint import load_weights, newest_checkpoint, step_of
 from ..backends.console import RunConsole, relative
+from ..backends.errors import UserError
 from ..backends.evaluation.protocol import matches
 from ..backends.evaluation.records import Record, record_path, score_lines, scores_of
 from ..backends.evaluation.scoring import Known, Scoring
@@ -16,7 +17,8 @@ from ..backends.hardware import make_fabric, resolve_precision
 from ..backends.processes import leave
 from ..backends.reporting.run_report import refresh_run_report
 from ..backends.run_folder import RunFolder
-from .assemble import build_encoder, build_source, image_model
+from . import derive
+from .assemble import build_encoder, build_source, image_model, refuse_training
 from .judging import needs_data, score_parts
 from .recipe import Recipe, from_values
 
@@ -31,9 +33,15 @@ def evaluate_run(folder: Path, overrides: Sequence[str] = ()) -> Path:
         UserError: not a run folder, an override that does not fit, or data that are needed and not there.
     """
     run = RunFolder(folder)
-    scorer = RunScorer(scored_recipe(run, overrides), run.num_classes())
+    recipe = scored_recipe(run, overrides)
+    if not recipe.settings.evaluate.samples or not recipe.settings.evaluate.metrics:
+        raise UserError(f"{folder}: asks for no score; set evaluate.samples=2000 and evaluate.metrics=[frechet]")
+    scorer = RunScorer(recipe, run.num_classes())
     record = scorer.score(run, newest_checkpoint(run))
     console = RunConsole(quiet=not scorer.fabric.is_global_zero)
+    if recipe.settings.evaluate.guided:
+        for warning in derive.label_warnings(recipe.settings, run.num_classes()):
+            console.warn(warning)
     for line in score_lines(record):
         console.say(line)
     path = record_path(run, record)
@@ -99,6 +107,7 @@ def scored_recipe(run: RunFolder, overrides: Sequence[str]) -> Recipe:
     """
     changes = [*implied_guidance(overrides), *overrides]
     name, values = run.path.resolve().parent.name, run.recipe()
+    refuse_training(overrides)
     recipe = from_values(name, values, changes, data="unused")
     return from_values(name, values, changes) if needs_data(recipe.settings) else recipe
 

@@ -28,12 +28,14 @@ def score_parts(settings: RecipeSettings, source: Source | None) -> ScoreParts:
     """
     evaluate = settings.evaluate
     width = derive.semantic_width(settings)
+    reference = _reference(settings, source)
+    _require_reference(settings, reference)
     return ScoreParts(
         settings=evaluate,
         extractor=_extractor(settings),
         extractor_identity=evaluate.extractor.identity(),
         probes=tuple(_probes(settings, width)),
-        reference=_reference(settings, source),
+        reference=reference,
         data=source if width else None,
         better=_better(settings, width),
     )
@@ -93,6 +95,29 @@ def _reference(settings: RecipeSettings, source: Source | None) -> Reference:
         return SourceReference(build(other), place.images, _described(other))
     except (OSError, ValueError) as error:
         raise UserError(f"evaluate.reference: {error}") from None
+
+
+def _require_reference(settings: RecipeSettings, reference: Reference) -> None:
+    """Refuse a reference that a metric cannot be computed of, before images are generated to be compared with it."""
+    extractor = settings.evaluate.extractor
+    try:
+        moments = reference.moments(extractor.name, extractor.width())
+    except (OSError, ValueError) as error:
+        raise UserError(f"evaluate.reference: {error}") from None
+    there = len(reference)
+    for metric in settings.evaluate.metrics:
+        needs = metric.reference()
+        if needs == "nothing" or (needs == "moments" and moments is not None):
+            continue
+        if there == 0 and settings.evaluate.reference.file is not None:
+            raise UserError(
+                f"evaluate.reference.file: {settings.evaluate.reference.file} has no images, and '{metric.name}' of "
+                f"'{extractor.name}' needs them (moments are of inception's features, for frechet alone)"
+            )
+        width = extractor.logits() if metric.reads() == "logits" else extractor.width()
+        shortage = metric.shortage(width, there, of_reference=True)
+        if shortage:
+            raise UserError(f"evaluate.reference: {shortage}; take more images, or other evaluate.metrics")
 
 
 def _other_source(settings: RecipeSettings) -> DataSettings | None:

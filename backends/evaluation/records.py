@@ -38,11 +38,24 @@ def score_lines(record: Record) -> Iterator[str]:
             groups.setdefault(prefix, []).append(f"{metric} {value:.4g}{beside}")
     yield from (f"{prefix or 'scores':<10} {', '.join(scores)}" for prefix, scores in groups.items())
     protocol = record["protocol"]
+    weights = "" if protocol["weights"].startswith("moving average") else f", {protocol['weights']} weights"
     yield (
         f"{'of':<10} {protocol['samples']:,} images, guidance {shown(protocol['guidance'])}, "
-        f"{shown(protocol['sampler'])}, labels {protocol['labels']}; {protocol['extractor']['name']}, "
-        f"{protocol['reference']['images']:,} reference images; protocol {record['hash']}"
+        f"{shown(protocol['sampler'])}, labels {protocol['labels']}{weights}"
     )
+    reference = protocol["reference"]["images"]
+    against = f"{reference:,} reference images" if reference else "moments of a reference"
+    yield f"{'against':<10} {against}, {_network(protocol['extractor'])}; protocol {record['hash']}"
+
+
+def _network(extractor: dict[str, Any]) -> str:
+    """Return whose features are compared, and if they are an untrained network's."""
+    network = extractor.get("network", {})
+    name, inner = extractor["name"], network.get("name")
+    random = extractor.get("pretrained", True) is False or network.get("pretrained", True) is False
+    named = name if inner in (None, name) else f"{name} {inner}"
+    pooling = " (mean)" if extractor.get("pooling") == "mean" else ""
+    return f"{named}{pooling}{' with random weights' if random else ''}"
 
 
 def shown(part: dict[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +13,14 @@ from conftest import QUICK, QUICK_JOINT
 
 from latsem.backends.errors import RunFailed, UserError
 from latsem.backends.evaluation.protocol import clashes, digest
-from latsem.backends.evaluation.records import scores_of
+from latsem.backends.evaluation.records import score_lines, scores_of
 from latsem.backends.evaluation.references import NpzReference, SourceReference
 from latsem.backends.evaluation.scoring import cells, image_digests
 from latsem.backends.evaluation.shares import Shares
 from latsem.backends.generation import ImageGenerator
 from latsem.backends.hardware import make_fabric
 from latsem.backends.run_folder import RunFolder
-from latsem.backends.settings import FabricSettings
+from latsem.backends.settings import EvaluateSettings, FabricSettings
 from latsem.components.moments import Moments
 from latsem.components.registry import create
 from latsem.recipes import load
@@ -131,8 +132,34 @@ def test_guidance_is_scored_when_it_is_named(folder: Path) -> None:
     assert record_of(on)["scores"] != record_of(off)["scores"]
     said = evaluate_run(folder, [*SCORED, "guidance=representation", "evaluate.guided=false"])
     assert record_of(said)["scores"] == record_of(off)["scores"]
-    with pytest.raises(UserError, match="train.semantic_dropout is 0"):
-        evaluate_run(folder, ["guidance=representation", "train.semantic_dropout=0"])
+
+
+def test_what_would_do_nothing_is_refused(folder: Path) -> None:
+    """A change of the training would be dropped, or told in the protocol as if the run had been trained so."""
+    for change in ("train.ema=0.5", "train.steps=9"):
+        with pytest.raises(UserError, match=f"command line: {change}: the run is trained already"):
+            evaluate_run(folder, [*SCORED, change])
+        with pytest.raises(UserError, match="the run is trained already"):
+            open_run(folder, [change])
+    with pytest.raises(UserError, match="evaluate.labels=random: does nothing here"):
+        open_run(folder, ["evaluate.labels=random"])
+    for nothing in ("evaluate.samples=0", "evaluate.metrics=[]"):
+        with pytest.raises(UserError, match="asks for no score; set evaluate.samples"):
+            evaluate_run(folder, [*SCORED, nothing])
+
+
+def test_scores_of_random_networks_are_told_apart() -> None:
+    for settings in ({"name": "inception"}, {"name": "dinov2_small"}):
+        random = {"pretrained": False} if settings["name"] == "inception" else {"network": {"pretrained": False}}
+        trained, untrained = (
+            EvaluateSettings.model_validate({"extractor": each}).extractor for each in (settings, settings | random)
+        )
+        assert trained.identity() != untrained.identity() and "pretrained" not in json.dumps(trained.identity())
+        protocol = {"samples": 3, "guidance": {"name": "none"}, "sampler": {"name": "heun"}, "labels": "none"}
+        protocol |= {"weights": "last step's", "reference": {"images": 0}, "extractor": untrained.identity()}
+        said = list(score_lines({"step": 1, "hash": "x", "scores": {"frechet": 1.0}, "protocol": protocol}))
+        assert said[-2].endswith("labels none, last step's weights")
+        assert said[-1] == f"against    moments of a reference, {settings['name']} with random weights; protocol x"
 
 
 def test_the_last_weights_can_be_scored(folder: Path) -> None:
@@ -152,13 +179,43 @@ def test_a_run_scores_itself_by_the_protocol_that_evaluate_uses(tmp_path: Path) 
 
 
 def test_too_few_images_and_broken_weights_are_one_line(folder: Path, tmp_path: Path) -> None:
+    before = sorted(folder.rglob("*"))
     with pytest.raises(UserError, match=r"evaluate.samples: frechet .*needs at least 65"):
         evaluate_run(folder, ["evaluate.samples=64"])
     with pytest.raises(UserError, match=r"evaluate.reference.folder: there is no folder"):
         evaluate_run(folder, [*SCORED, f"evaluate.reference={tmp_path / 'nowhere'}"])
     np.savez(tmp_path / "few.npz", np.zeros((5, 32, 32, 3), np.uint8))
-    with pytest.raises(RunFailed, match="no score: .*5 reference"):
+    with pytest.raises(UserError, match="evaluate.reference: .*5 reference"):
         evaluate_run(folder, [*SCORED, f"evaluate.reference={tmp_path / 'few.npz'}"])
+    np.savez(tmp_path / "moments.npz", mu=np.zeros(64), sigma=np.eye(64))
+    with pytest.raises(UserError, match=r"moments.npz has no images, and 'frechet' of 'shapes_scorer' needs them"):
+        evaluate_run(folder, [*SCORED, f"evaluate.reference={tmp_path / 'moments.npz'}"])
+    with pytest.raises(UserError, match="semantic stream's 4x4 cells, .* or lower evaluate.semantic_cells"):
+        evaluate_run(folder, [*SCORED, "evaluate.semantic_cells=4"])
+    # Nothing was computed for what cannot be compared.
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_damaged_reference_files_are_one_line(tmp_path: Path) -> None:
+    good, bad = tmp_path / "good.npz", tmp_path / "bad.npz"
+    np.savez(good, np.zeros((9, 16, 16, 3), np.uint8))
+    array = zipfile.ZipFile(good).read("arr_0.npy")
+    with zipfile.ZipFile(bad, "w") as archive:
+        archive.writestr("arr_0.npy", array[: len(array) // 2])
+    with pytest.raises(RunFailed, match=r"bad.npz: the reference is damaged \(.*fetch or make it again"):
+        NpzReference(bad, 9).images(range(9))
+    content = bytearray(good.read_bytes())
+    content[2000:2010] = bytes(range(10))
+    bad.write_bytes(content)
+    with pytest.raises(RunFailed, match="the reference is damaged"):
+        NpzReference(bad, 9).images(range(9))
+    with zipfile.ZipFile(bad, "w") as archive:
+        archive.writestr("arr_0.npy", b"garbage")
+    with pytest.raises(ValueError, match="bad.npz: arr_0 is no array of numpy"):
+        NpzReference(bad, 9)
+    np.savez(bad, mu=np.zeros(3))
+    with pytest.raises(ValueError, match=r"neither images \(arr_0\) nor moments"):
+        NpzReference(bad, 9)
 
 
 def test_published_reference_files(tmp_path: Path) -> None:
