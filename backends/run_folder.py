@@ -101,9 +101,13 @@ class RunFolder:
 
     def _read(self) -> dict[str, Any]:
         if not self.resolved.is_file():
-            raise UserError(f"{self.path}: not a run folder (it has no resolved.json)")
+            raise UserError(f"{self.path}: not a run folder (it has no resolved.json){self._runs_inside()}")
         values: dict[str, Any] = json.loads(self.resolved.read_text(encoding="utf-8"))
         return values
+
+    def _runs_inside(self) -> str:
+        inside = [path.parent.name for path in sorted(self.path.glob("*/resolved.json"))]
+        return f"; runs in it: {', '.join(inside[-3:])}" if inside else "; 'latsem run' makes one, runs/RECIPE/NAME"
 
     @contextmanager
     def occupied(self, recipe: dict[str, Any]) -> Iterator[None]:
@@ -130,6 +134,17 @@ class RunFolder:
             lock.release()
 
 
+def folder_name(name: str) -> str:
+    """Return a `--name` that leads nowhere else.
+
+    Raises:
+        UserError: it is no folder name.
+    """
+    if not re.fullmatch(r"[\w-][\w.-]*", name):
+        raise UserError(f"--name: '{name}' is not a folder name (letters, digits, '.', '_' and '-')")
+    return name
+
+
 def claim_folder(root: Path, recipe_name: str, recipe: dict[str, Any], name: str | None) -> RunFolder:
     """Return the folder of this very recipe: the one it has already, or a new path (not created yet).
 
@@ -140,9 +155,7 @@ def claim_folder(root: Path, recipe_name: str, recipe: dict[str, Any], name: str
     """
     family = root / recipe_name
     if name is not None:
-        if not re.fullmatch(r"[\w-][\w.-]*", name):
-            raise UserError(f"--name: '{name}' is not a folder name (letters, digits, '.', '_' and '-')")
-        folder = RunFolder(family / name)
+        folder = RunFolder(family / folder_name(name))
         if folder.path.exists() and not _is_unused(folder.path):
             _refuse_other_run(folder, recipe)
         return folder

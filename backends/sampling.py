@@ -70,7 +70,10 @@ class TrainedRun:
             UserError: no checkpoint, no such class, or the target holds something else.
         """
         step, generator = self._ready(labels)
-        packed = target.suffix == ".npz"
+        target = target.expanduser()
+        if target.is_file() and target.suffix.lower() != ".npz":
+            raise UserError(f"{target}: is a file; name a folder, or a new file that ends in .npz")
+        packed = target.suffix.lower() == ".npz"
         images = ImageSet(target.with_name(f".{target.name}.parts") if packed else target)
         protocol = self._protocol(step, seed, labels, batch_size)
         if packed and target.exists():
@@ -92,6 +95,8 @@ class TrainedRun:
 
     def _ready(self, labels: LabelChoice) -> tuple[int, ImageGenerator]:
         classes = self.parts.num_classes
+        if isinstance(labels, int) and not classes:
+            raise UserError(f"--class {labels}: the run was trained on unlabelled images")
         if isinstance(labels, int) and labels >= classes:
             raise UserError(f"--class {labels}: the data has {classes} classes, counted from 0")
         return self.load_newest(), self.parts.generator(self.device, self.precision)

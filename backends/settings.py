@@ -86,6 +86,15 @@ def _default_metrics() -> list[MetricSettings]:
     return [FrechetSettings(), KernelSettings(), PrecisionRecallSettings(), DensityCoverageSettings()]
 
 
+def reference_section(value: object) -> object:
+    """Return what a reference in one value is short for: a number of images, a file by its suffix, or a folder."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return {"images": value}
+    if isinstance(value, str):
+        return {"file" if value.endswith(".npz") else "folder": value}
+    return value
+
+
 class ReferenceSettings(Settings):
     """What generated images are compared with: images of the recipe's data, of another source, or a file."""
 
@@ -101,11 +110,7 @@ class ReferenceSettings(Settings):
     @model_validator(mode="before")
     @classmethod
     def _short_forms(cls, value: object) -> object:
-        if isinstance(value, int) and not isinstance(value, bool):
-            return {"images": value}
-        if isinstance(value, str):
-            return {"file" if value.endswith(".npz") else "folder": value}
-        return value
+        return reference_section(value)
 
     @model_validator(mode="after")
     def _one_place(self) -> ReferenceSettings:

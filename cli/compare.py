@@ -20,8 +20,8 @@ def compare(
         ),
     ],
     *,
-    seeds: Annotated[int, typer.Option(min=1, max=100, help="runs of each recipe")] = 1,
-    first_seed: Annotated[int, typer.Option(min=0, help="their seeds begin here")] = 0,
+    seeds: Annotated[int | None, typer.Option(min=1, max=100, help="runs of each recipe [default: 1]")] = None,
+    first_seed: Annotated[int | None, typer.Option(min=0, help="their seeds begin here [default: 0]")] = None,
     changes: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="a change to all recipes")
     ] = None,
@@ -35,7 +35,8 @@ def compare(
     """Run and score what is missing, and print tables: mean, spread, ratio, steps saved; with a report of curves."""
     from ..recipes.comparing.command import compare as carry_out  # noqa: PLC0415
 
-    chosen = range(first_seed, first_seed + seeds)
+    said = seeds is not None or first_seed is not None
+    chosen = range(first_seed or 0, (first_seed or 0) + (seeds or 1)) if said else None
     told = carry_out(things, root=root, seeds=chosen, changes=changes or [], sweeps=sweep or [], name=name)
     if told:
         typer.echo(told)

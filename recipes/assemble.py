@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from ..backends.assembly import Assembly, ImageModel
+from ..backends.console import RunConsole
 from ..backends.errors import UserError
 from ..backends.latent import LatentSpace
 from ..backends.loader import ImageFeed
@@ -181,5 +182,16 @@ def open_run(folder: Path, overrides: Sequence[str] = ()) -> TrainedRun:
         UserError: not a run folder, or an override that does not fit.
     """
     run = RunFolder(folder)
+    _refuse_scoring(overrides)
     recipe = of_run(run, overrides)
-    return TrainedRun(image_model(recipe, run.num_classes()), run)
+    opened = TrainedRun(image_model(recipe, run.num_classes()), run)
+    console = RunConsole(quiet=not opened.fabric.is_global_zero)
+    for warning in derive.label_warnings(recipe.settings, run.num_classes()):
+        console.warn(warning)
+    return opened
+
+
+def _refuse_scoring(overrides: Sequence[str]) -> None:
+    for change in overrides:
+        if change.partition("=")[0].split(".")[0] == "evaluate":
+            raise UserError(f"command line: {change}: does nothing here; for the images there are -n, --labels, --seed")

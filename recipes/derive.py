@@ -215,8 +215,13 @@ def _score_problems(recipe: RecipeSettings) -> Iterator[Problem]:
             knowing = f"'{metric.name}' reads logits, and '{extractor.name}' gives none ({_with_logits()} does)"
             yield ("evaluate", "extractor"), knowing
             continue
-        widths = [width] if reads_logits else [width, semantic_width(recipe)]
-        shortages = [("samples", metric.shortage(each, evaluate.samples)) for each in widths if each]
+        shortages = [("samples", metric.shortage(width, evaluate.samples))]
+        semantic = 0 if reads_logits else semantic_width(recipe)
+        of_stream = metric.shortage(semantic, evaluate.samples) if semantic else ""
+        if of_stream and not shortages[0][1]:
+            cells = evaluate.semantic_cells
+            reason = f"of the semantic stream's {cells}x{cells} cells, {of_stream}; or lower evaluate.semantic_cells"
+            shortages.append(("samples", reason))
         if evaluate.reference.file is None:
             shortages.append(("reference", metric.shortage(width, evaluate.reference.images, of_reference=True)))
         yield from ((("evaluate", key), shortage) for key, shortage in dict.fromkeys(shortages) if shortage)

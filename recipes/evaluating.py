@@ -17,6 +17,7 @@ from ..backends.hardware import make_fabric, resolve_precision
 from ..backends.processes import leave
 from ..backends.reporting.run_report import refresh_run_report
 from ..backends.run_folder import RunFolder
+from . import derive
 from .assemble import build_encoder, build_source, image_model
 from .judging import needs_data, score_parts
 from .recipe import Recipe, of_run
@@ -32,9 +33,15 @@ def evaluate_run(folder: Path, overrides: Sequence[str] = ()) -> Path:
         UserError: not a run folder, an override that does not fit, or data that are needed and not there.
     """
     run = RunFolder(folder)
-    scorer = RunScorer(scored_recipe(run, overrides), run.num_classes())
+    recipe = scored_recipe(run, overrides)
+    if not recipe.settings.evaluate.samples or not recipe.settings.evaluate.metrics:
+        raise UserError(f"{folder}: asks for no score; set evaluate.samples=2000 and evaluate.metrics=[frechet]")
+    scorer = RunScorer(recipe, run.num_classes())
     record = scorer.score(run, newest_checkpoint(run))
     console = RunConsole(quiet=not scorer.fabric.is_global_zero)
+    if recipe.settings.evaluate.guided:
+        for warning in derive.label_warnings(recipe.settings, run.num_classes()):
+            console.warn(warning)
     for line in score_lines(record):
         console.say(line)
     path = record_path(run, record)

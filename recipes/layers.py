@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from ..backends.errors import UserError
+from ..backends.settings import reference_section
 from ..components.registry import KINDS
 from ..components.settings import near_name
 from .yaml_reader import KeyPath, Sourced, parse_value, read_yaml
@@ -17,6 +18,9 @@ STUDIES = "studies/"
 
 PARTS = frozenset({*KINDS, "network"})
 """Keys whose value may be the bare name of a part: kinds, and the encoder of an extractor."""
+
+SHORT_FORMS: Mapping[str, Callable[[object], object]] = {"reference": reference_section}
+"""Keys whose section may be written as one value, and what it is short for: a change to one value keeps the others."""
 
 
 def shipped_recipes() -> dict[str, Path]:
@@ -99,6 +103,8 @@ def _merge(below: dict[str, Any], above: dict[str, Any], path: KeyPath, places: 
         if isinstance(new, dict):
             if isinstance(old, str) and "name" not in new and key in PARTS:
                 old = {"name": old}
+            elif key in SHORT_FORMS:
+                old = SHORT_FORMS[key](old)
             if isinstance(old, dict) and new.get("name", old.get("name")) == old.get("name"):
                 values[key] = _merge(old, new, here, places)
                 continue

@@ -47,15 +47,26 @@ def _protocol_words(protocol: Protocol) -> Iterator[str]:
     yield protocol["weights"]
     yield f"guidance {shown(protocol['guidance'])}"
     yield shown(protocol["sampler"]) + (f", {protocol['batch_size']} at once" if "batch_size" in protocol else "")
-    yield f"{protocol['extractor']['name']} ({protocol['resize']})"
+    yield f"{_network(protocol['extractor'])} ({protocol['resize']})"
     reference = protocol["reference"]
-    yield f"{reference['images']:,} reference images, sha256 {reference['sha256'][:8]}"
+    against = f"{reference['images']:,} reference images" if reference["images"] else "moments of a reference"
+    yield f"{against}, sha256 {reference['sha256'][:8]}"
     yield f"{protocol['precision']}, code {short_revision(protocol['code'])}"
 
 
-def short_revision(revision: str | None) -> str:
+def short_revision(revision: str) -> str:
     """Return a revision of the code as a person reads it, with `+` where the working tree differed."""
-    return "unknown" if revision is None else revision[:8] + ("+" if revision.endswith("+") else "")
+    return revision if " " in revision else revision[:8] + ("+" if revision.endswith("+") else "")
+
+
+def _network(extractor: dict[str, Any]) -> str:
+    """Return whose features are compared, and if they are an untrained network's."""
+    network = extractor.get("network", {})
+    name, inner = extractor["name"], network.get("name")
+    random = extractor.get("pretrained", True) is False or network.get("pretrained", True) is False
+    named = name if inner in (None, name) else f"{name} {inner}"
+    pooling = " (mean)" if extractor.get("pooling") == "mean" else ""
+    return f"{named}{pooling}{' with random weights' if random else ''}"
 
 
 def shown(part: dict[str, Any]) -> str:

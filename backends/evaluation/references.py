@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import zipfile
+import zlib
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from ...components.data.source import Source
 from ...components.moments import Moments
+from ..errors import RunFailed
 from ..loader import fixed_batches
 from ..tensor_files import sha256_of
 
@@ -76,18 +78,21 @@ class NpzReference:
         try:
             with zipfile.ZipFile(path) as archive:
                 self.names = {Path(name).stem for name in archive.namelist()}
-        except (OSError, zipfile.BadZipFile) as error:
+            self.shape, self.offset = self._image_array() if "arr_0" in self.names else ((0, 0, 0, 3), 0)
+        except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise ValueError(f"{path}: cannot be read as .npz ({error})") from None
-        if not self.names & {"arr_0", "mu"}:
+        if "arr_0" not in self.names and not {"mu", "sigma"} <= self.names:
             raise ValueError(f"{path}: has neither images (arr_0) nor moments (mu, sigma)")
-        self.shape, self.offset = self._image_array() if "arr_0" in self.names else ((0, 0, 0, 3), 0)
         self.count = min(count, self.shape[0])
 
     def _image_array(self) -> tuple[tuple[int, ...], int]:
         with zipfile.ZipFile(self.path) as archive, archive.open("arr_0.npy") as file:
-            version = np.lib.format.read_magic(file)
-            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            shape, column_major, kind = read(file)
+            try:
+                version = np.lib.format.read_magic(file)
+                read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+                shape, column_major, kind = read(file)
+            except ValueError as error:
+                raise ValueError(f"{self.path}: arr_0 is no array of numpy ({error})") from None
             if kind != np.uint8 or len(shape) != 4 or shape[3] != 3 or column_major:
                 raise ValueError(f"{self.path}: arr_0 is {kind} {shape}, not uint8 images (N, H, W, 3)")
             return shape, file.tell()
@@ -96,11 +101,19 @@ class NpzReference:
         return self.count
 
     def images(self, indices: range) -> Tensor:
-        """Read images; the file is never read whole."""
+        """Read images; the file is never read whole.
+
+        Raises:
+            RunFailed: it is damaged, which shows only where it is.
+        """
         each = math.prod(self.shape[1:])
-        with zipfile.ZipFile(self.path) as archive, archive.open("arr_0.npy") as file:
-            file.seek(self.offset + indices.start * each)
-            pixels = np.frombuffer(file.read(len(indices) * each), np.uint8).reshape(len(indices), *self.shape[1:])
+        try:
+            with zipfile.ZipFile(self.path) as archive, archive.open("arr_0.npy") as file:
+                file.seek(self.offset + indices.start * each)
+                found = np.frombuffer(file.read(len(indices) * each), np.uint8)
+            pixels = found.reshape(len(indices), *self.shape[1:])
+        except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            raise RunFailed(f"{self.path}: the reference is damaged ({error}); fetch or make it again") from None
         return torch.from_numpy(pixels.copy()).permute(0, 3, 1, 2)
 
     def moments(self, extractor: str, width: int) -> Moments | None:

@@ -42,6 +42,11 @@ class ScoreParts:
             published = self.reference.moments(extractor.name, extractor.width()) is not None
         except ValueError as error:
             raise UserError(f"evaluate.reference: {error}") from None
+        if not len(self.reference) and not published:
+            raise UserError(
+                f"evaluate.reference: {self.reference.identity()['what']} has no images, only moments of inception's "
+                f"features, which '{extractor.name}' does not give"
+            )
         problems = [
             metric.shortage(extractor.width(), len(self.reference), of_reference=True)
             for metric in self.settings.metrics

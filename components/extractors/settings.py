@@ -80,8 +80,9 @@ class InceptionSettings(ExtractorSettings):
         return self.model_copy(update={"pretrained": False, "weights": None})
 
     def identity(self) -> dict[str, Any]:
-        """Leave out where the weights come from."""
-        return self.model_dump(mode="json", exclude={"weights", "pretrained"})
+        """Leave out where the weights come from, but not that they are random ones."""
+        random = {} if self.pretrained or self.weights is not None else {"pretrained": False}
+        return self.model_dump(mode="json", exclude={"weights", "pretrained"}) | random
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield that the weights are not there."""
@@ -129,11 +130,17 @@ class EncoderExtractorSettings(ExtractorSettings):
 
     def identity(self) -> dict[str, Any]:
         """What decides the encoder's features, and which are taken."""
-        return {**super().identity(), "network": self.encoder.identity()}
+        return {**super().identity(), "network": self.encoder.identity() | _random(self.encoder)}
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield what is wrong with the encoder's weights or images."""
         yield from ((f"network.{key}", message) for key, message in self.encoder.problems())
+
+
+def _random(encoder: Any) -> dict[str, bool]:
+    """Return that an encoder's weights are random ones; scores of these are no scores of the network of that name."""
+    trained = getattr(encoder, "pretrained", True) or getattr(encoder, "weights", None) is not None
+    return {} if trained else {"pretrained": False}
 
 
 class NamedEncoderSettings(EncoderExtractorSettings):

@@ -12,19 +12,32 @@ from ...backends.errors import UserError
 from ...backends.run_folder import RunFolder, short_digest
 from .comparison import Comparing, comparison_folder
 from .rows import trained_alike
-from .study import RowSettings, StudySettings, TableSettings, find_study, is_run, parse_row, parse_sweeps, read_study
+from .study import (
+    RowSettings,
+    StudySettings,
+    TableSettings,
+    find_study,
+    is_run,
+    parse_row,
+    parse_sweeps,
+    read_study,
+    split_row,
+)
 
 
 def compare(
     things: Sequence[str],
     *,
     root: Path,
-    seeds: Sequence[int] = (0,),
+    seeds: Sequence[int] | None = None,
     changes: Sequence[str] = (),
     sweeps: Sequence[str] = (),
     name: str | None = None,
 ) -> str:
     """Compare recipes (with changes), run folders, or the rows of one study file, and return the tables.
+
+    Args:
+        seeds: of every recipe; None: seed 0, or those of the study.
 
     Raises:
         UserError: something that was typed does not fit; nothing has been trained then.
@@ -38,21 +51,26 @@ def compare(
 
 
 def study_of(
-    things: Sequence[str], seeds: Sequence[int], changes: Sequence[str], sweeps: Sequence[str]
+    things: Sequence[str], seeds: Sequence[int] | None, changes: Sequence[str], sweeps: Sequence[str]
 ) -> StudySettings:
     """Return what was typed as a study.
 
     Raises:
-        UserError: a study file beside something else, or a sweep that is not written as one.
+        UserError: a study file beside something else, options that would do nothing, or a sweep that is not written
+            as one.
     """
     studies = [path for path in map(find_study, things) if path is not None]
     if studies:
         if len(things) > 1:
             raise UserError(f"{studies[0]}: a study is compared by itself")
+        if seeds is not None or sweeps:
+            raise UserError(f"{studies[0]}: a study has its own seeds and sweeps: write them there, not as options")
         study = read_study(studies[0])
         return study.model_copy(update={"changes": [*study.changes, *changes]})
+    if seeds is not None and all(is_run(Path(thing)) for thing in things):
+        raise UserError("--seeds and --first-seed are of recipes: runs have the seeds that they were trained with")
     table = TableSettings(rows=_rows(things), sweeps=parse_sweeps(sweeps))
-    return StudySettings(seeds=list(seeds), changes=list(changes), tables=[table])
+    return StudySettings(seeds=[0] if seeds is None else list(seeds), changes=list(changes), tables=[table])
 
 
 def _rows(things: Sequence[str]) -> dict[str, RowSettings]:
@@ -73,7 +91,7 @@ def _rows(things: Sequence[str]) -> dict[str, RowSettings]:
 
 
 def _label(text: str) -> str:
-    recipe, *changes = shlex.split(text)
+    recipe, *changes = split_row(text)
     return " ".join([recipe.removeprefix("recipes/").removesuffix(".yaml"), *changes])
 
 

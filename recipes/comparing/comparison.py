@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,7 +33,7 @@ from ...backends.reporting.comparison_data import (
 )
 from ...backends.reporting.comparison_report import write_comparison_report
 from ...backends.reporting.page import FILE as REPORT
-from ...backends.run_folder import RunFolder
+from ...backends.run_folder import RunFolder, folder_name
 from .. import derive
 from ..evaluating import RunScorer, require_scores
 from .curves import mean_curve, step_reaching
@@ -69,6 +68,7 @@ class Comparing:
     def __init__(self, study: StudySettings, root: Path, folder: Path, command: str = "") -> None:
         self.study, self.root, self.folder, self.command = study, root, folder, command
         self.known: Known = {}
+        # Written at the end: a comparison that is there stays until there is another in its place.
         self.pictures: dict[str, Image.Image] = {}
 
     def run(self) -> str:
@@ -106,7 +106,9 @@ class Comparing:
                 require_scores(row.name, row.members[0].recipe)
             unknown = [name for name in table.sweep_rows if name not in table.rows]
             if unknown:
-                raise UserError(f"sweep_rows: there is no row '{unknown[0]}'")
+                raise UserError(f"sweep_rows: there is no row '{unknown[0]}' (rows: {', '.join(table.rows)})")
+            for row, changes in _sweep_steps(table, rows):
+                require_scores(row.name, _changed_row(row, changes).members[0].recipe)
         return tables
 
     def _table(self, number: int, table: TableSettings, rows: Sequence[TableRow]) -> ComparisonTable:
@@ -144,7 +146,11 @@ class Comparing:
 
     def _scores(self, row: TableRow, scorer: RunScorer, run: RunFolder) -> list[Record]:
         self.console.say(f"scoring {row.name}: {relative(run.path)}")
-        return score_run(scorer, run, self.study.steps)
+        records = score_run(scorer, run, self.study.steps)
+        if not records:
+            steps = ", ".join(map(str, self.study.steps))
+            raise UserError(f"{relative(run.path)}: has neither checkpoint nor scores at step {steps} (steps)")
+        return records
 
     def _sweep(
         self,
@@ -154,20 +160,19 @@ class Comparing:
         values: Sequence[SweepValue],
         metrics: Sequence[str],
     ) -> Sweep:
-        chosen = [row for row in rows if row.name in table.sweep_rows or not table.sweep_rows]
         made = [
             SweepRow(
                 name=row.name,
-                scores=[self._at(row, [*table.sweep_changes, f"{key}={value}"], metrics) for value in values],
+                scores=[self._at(row, _with_value(table, key, value), metrics) for value in values],
             )
-            for row in chosen
+            for row in _swept(table, rows)
         ]
         return Sweep(key=key, values=list(values), rows=made)
 
     def _at(self, row: TableRow, changes: Sequence[str], metrics: Sequence[str]) -> dict[str, Spread]:
         """Return the last scores of a row with one value of a sweep."""
         self.console.say(f"scoring {row.name} with {' '.join(changes)}")
-        members = [changed(member, changes) for member in row.members]
+        members = _changed_row(row, changes).members
         runs = [run_of(member, self.root) for member in members]
         scorer = scorer_of(members[0], runs[0], self.known)
         lasts = [score_last(scorer, run)["scores"] for run in runs]
@@ -181,6 +186,26 @@ class Comparing:
             images = scored.scorer.images(checkpoint, range(GRID_IMAGES), GRID_SEED)
             self.pictures[name] = grid_picture(images)
         return Grid(name=scored.row.name, picture=name)
+
+
+def _swept(table: TableSettings, rows: Sequence[TableRow]) -> list[TableRow]:
+    return [row for row in rows if row.name in table.sweep_rows or not table.sweep_rows]
+
+
+def _with_value(table: TableSettings, key: str, value: SweepValue) -> list[str]:
+    return [*table.sweep_changes, f"{key}={value}"]
+
+
+def _sweep_steps(table: TableSettings, rows: Sequence[TableRow]) -> Iterator[tuple[TableRow, list[str]]]:
+    """Yield every row that is swept with the changes of every value."""
+    for key, values in table.sweeps.items():
+        for value in values:
+            for row in _swept(table, rows):
+                yield row, _with_value(table, key, value)
+
+
+def _changed_row(row: TableRow, changes: Sequence[str]) -> TableRow:
+    return TableRow(row.name, [changed(member, changes) for member in row.members])
 
 
 def last_shared_step(scored: Sequence[ScoredRow]) -> int:
@@ -231,9 +256,7 @@ def comparison_folder(root: Path, name: str) -> Path:
     Raises:
         UserError: `name` is no folder name.
     """
-    if not re.fullmatch(r"[\w-][\w.-]*", name):
-        raise UserError(f"--name: '{name}' is not a folder name (letters, digits, '.', '_' and '-')")
-    return root / FOLDER / name
+    return root / FOLDER / folder_name(name)
 
 
 def refuse_other_folder(folder: Path) -> None:

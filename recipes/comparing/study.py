@@ -44,7 +44,9 @@ class TableSettings(Settings):
     @field_validator("rows", mode="before")
     @classmethod
     def _short_rows(cls, rows: Any) -> Any:
-        return {name: parse_row(row) if isinstance(row, str) else row for name, row in dict(rows).items()}
+        if not isinstance(rows, dict):
+            raise ValueError("rows have names, as in {images alone: pixel_jit, CoReDi: pixel_coredi}")
+        return {name: _row(name, row) for name, row in rows.items()}
 
 
 class StudySettings(Settings):
@@ -59,10 +61,36 @@ class StudySettings(Settings):
 
 def parse_row(text: str) -> dict[str, Any]:
     """Return a row written as on the command line: a recipe and `key=value` changes, or folders of runs."""
-    words = shlex.split(text)
-    if words and all(is_run(Path(word)) for word in words):
+    words = split_row(text)
+    if all(is_run(Path(word)) for word in words):
         return {"runs": words}
-    return {"recipe": words[0] if words else "", "changes": words[1:]}
+    return {"recipe": words[0], "changes": words[1:]}
+
+
+def _row(name: str, row: Any) -> Any:
+    if isinstance(row, str):
+        try:
+            return parse_row(row)
+        except UserError as error:
+            raise ValueError(f"{name}: {error}") from None
+    if isinstance(row, dict) and bool(row.get("recipe")) == bool(row.get("runs")):
+        raise ValueError(f"{name}: a row has a recipe or runs, one of them")
+    return row
+
+
+def split_row(text: str) -> list[str]:
+    """Return the words of a row, of which there is one at least.
+
+    Raises:
+        UserError: there is none, or a quotation mark without its other.
+    """
+    try:
+        words = shlex.split(text)
+    except ValueError as error:
+        raise UserError(f"'{text}': cannot be read ({error}); a row is written 'recipe key=value ...'") from None
+    if not words:
+        raise UserError("a row is empty: name a recipe or a run folder")
+    return words
 
 
 def is_run(path: Path) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from conftest import QUICK, QUICK_JOINT
 from latsem.backends.checkpoint import newest_checkpoint
 from latsem.backends.errors import RunFailed, UserError
 from latsem.backends.evaluation.protocol import clashes, digest
-from latsem.backends.evaluation.records import scores_of
+from latsem.backends.evaluation.records import score_lines, scores_of
 from latsem.backends.evaluation.references import NpzReference, SourceReference
 from latsem.backends.evaluation.scoring import cells, image_digests
 from latsem.backends.evaluation.shares import Shares
@@ -23,7 +24,7 @@ from latsem.backends.generation import ImageGenerator
 from latsem.backends.hardware import make_fabric
 from latsem.backends.image_set import ImageSet
 from latsem.backends.run_folder import RunFolder
-from latsem.backends.settings import FabricSettings
+from latsem.backends.settings import EvaluateSettings, FabricSettings
 from latsem.components.moments import Moments
 from latsem.components.registry import create
 from latsem.recipes import load
@@ -202,6 +203,30 @@ def test_what_was_trained_cannot_be_said_to_be_otherwise(folder: Path, change: s
             act(folder, [change])
 
 
+def test_what_would_do_nothing_is_refused(folder: Path) -> None:
+    """A change of how scores are made has no effect on samples, and no score is no use to `evaluate`."""
+    with pytest.raises(UserError, match="evaluate.labels=random: does nothing here"):
+        open_run(folder, ["evaluate.labels=random"])
+    for nothing in ("evaluate.samples=0", "evaluate.metrics=[]"):
+        with pytest.raises(UserError, match="asks for no score; set evaluate.samples"):
+            evaluate_run(folder, [*SCORED, nothing])
+
+
+def test_scores_of_random_networks_are_told_apart() -> None:
+    for settings in ({"name": "inception"}, {"name": "dinov2_small"}):
+        random = {"pretrained": False} if settings["name"] == "inception" else {"network": {"pretrained": False}}
+        trained, untrained = (
+            EvaluateSettings.model_validate({"extractor": each}).extractor for each in (settings, settings | random)
+        )
+        assert trained.identity() != untrained.identity() and "pretrained" not in json.dumps(trained.identity())
+        protocol = {"samples": 3, "guidance": {"name": "none"}, "sampler": {"name": "heun"}, "labels": "none"}
+        protocol |= {"weights": "last step's", "reference": {"images": 0}, "extractor": untrained.identity()}
+        protocol |= {"image": "32x32", "seed": 1, "resize": "to 9", "precision": "32-true", "code": "abc"}
+        protocol["reference"] = {"images": 0, "sha256": "0123456789"}
+        (_, said) = score_lines({"step": 1, "hash": "x", "scores": {"frechet": 1.0}, "protocol": protocol})
+        assert f"last step's; guidance none; heun; {settings['name']} with random weights (to 9); moments of a" in said
+
+
 def test_the_last_weights_can_be_scored(folder: Path) -> None:
     average, last = (
         record_of(evaluate_run(folder, [*SCORED, f"evaluate.weights={which}"])) for which in ("average", "last")
@@ -241,6 +266,13 @@ def test_too_few_images_and_broken_weights_are_one_line(folder: Path, tmp_path: 
     np.savez(tmp_path / "few.npz", np.zeros((5, 32, 32, 3), np.uint8))
     with pytest.raises(UserError, match="evaluate.reference: .*5 reference"):
         evaluate_run(folder, [*SCORED, f"evaluate.reference={tmp_path / 'few.npz'}"])
+    np.savez(tmp_path / "moments.npz", mu=np.zeros(64), sigma=np.eye(64))
+    with pytest.raises(
+        UserError, match=r"moments.npz has no images, only moments of inception's features, which 'shapes_scorer'"
+    ):
+        evaluate_run(folder, [*SCORED, f"evaluate.reference={tmp_path / 'moments.npz'}"])
+    with pytest.raises(UserError, match="semantic stream's 4x4 cells, .* or lower evaluate.semantic_cells"):
+        evaluate_run(folder, [*SCORED, "evaluate.semantic_cells=4"])
     short = load("pixel_jit", [*QUICK, "evaluate.reference=10000", "data.size=50"])
     with pytest.raises(UserError, match="evaluate.reference: frechet .*50 reference"):
         short.run(root=tmp_path / "runs", quiet=True)
@@ -261,6 +293,28 @@ def test_images_that_are_not_finite_are_no_score(folder: Path, monkeypatch: pyte
     monkeypatch.setattr(ImageGenerator, "streams", broken)
     with pytest.raises(RunFailed, match="image 6 is not finite, 1 of 20 are not"):
         evaluate_run(folder, [*SCORED, "evaluate.seed=10", "evaluate.batch_size=20"])
+
+
+def test_damaged_reference_files_are_one_line(tmp_path: Path) -> None:
+    good, bad = tmp_path / "good.npz", tmp_path / "bad.npz"
+    np.savez(good, np.zeros((9, 16, 16, 3), np.uint8))
+    array = zipfile.ZipFile(good).read("arr_0.npy")
+    with zipfile.ZipFile(bad, "w") as archive:
+        archive.writestr("arr_0.npy", array[: len(array) // 2])
+    with pytest.raises(RunFailed, match=r"bad.npz: the reference is damaged \(.*fetch or make it again"):
+        NpzReference(bad, 9).images(range(9))
+    content = bytearray(good.read_bytes())
+    content[2000:2010] = bytes(range(10))
+    bad.write_bytes(content)
+    with pytest.raises(RunFailed, match="the reference is damaged"):
+        NpzReference(bad, 9).images(range(9))
+    with zipfile.ZipFile(bad, "w") as archive:
+        archive.writestr("arr_0.npy", b"garbage")
+    with pytest.raises(ValueError, match="bad.npz: arr_0 is no array of numpy"):
+        NpzReference(bad, 9)
+    np.savez(bad, mu=np.zeros(3))
+    with pytest.raises(ValueError, match=r"neither images \(arr_0\) nor moments"):
+        NpzReference(bad, 9)
 
 
 def test_published_reference_files(tmp_path: Path) -> None:

@@ -60,6 +60,7 @@ def test_a_comparison_trains_what_is_missing_and_says_what_the_files_say(
     assert first.ratio == 1 and set(first.curves[0]) == {2, 4}
     assert list(table.metrics) == ["frechet", "precision", "recall"]
     (sweep,) = table.sweeps
+    assert [type(value) for value in sweep.values] == [int, int]
     assert sweep.key == "sampler.steps" and sweep.values == [1, 3]
     assert sweep.rows[0].scores[0]["frechet"].values != sweep.rows[0].scores[1]["frechet"].values
     folder = tmp_path / "comparisons" / "it"
@@ -96,6 +97,16 @@ def test_run_folders_are_compared_and_their_seeds_put_together(tmp_path: Path) -
     assert made.tables[0].rows[0].final["frechet"].values == [run.scores["frechet"] for run in runs]
     with pytest.raises(UserError, match="train.ema=0.5 changes what is trained"):
         compared(tmp_path, folders, sweeps=["train.ema=0.5,0.9"])
+    with pytest.raises(UserError, match="train.steps=9: the run is trained already"):
+        compared(tmp_path, folders, changes=["train.steps=9"])
+    with pytest.raises(UserError, match="--seeds and --first-seed are of recipes"):
+        compared(tmp_path, folders, seeds=[3])
+    # None of these took away what was there.
+    assert read_comparison(tmp_path / "comparisons" / "it").tables == made.tables
+    with pytest.raises(UserError, match="neither checkpoint nor scores at step 3"):
+        study = tmp_path / "study.yaml"
+        study.write_text(f"steps: [3]\ntables:\n  - rows: {{a: {folders[0]}}}\n")
+        compare([str(study)], root=tmp_path)
 
 
 def test_scores_of_different_protocols_are_refused(tmp_path: Path) -> None:
@@ -209,7 +220,7 @@ def test_a_study_is_read_with_every_mistake_at_its_line(tmp_path: Path) -> None:
         "tables:\n  - rows: {a: pixel_jit data.seed=1, b: {recipe: pixel_coredi}}\n"
     )
     assert find_study(str(good)) == good and find_study("pixel_jit") is None
-    study = study_of([str(good)], [0], ["train.steps=1"], [])
+    study = study_of([str(good)], None, ["train.steps=1"], [])
     assert study.seeds == [3] and study.changes == ["data.size=200", "train.steps=1"]
     assert study.tables[0].rows["a"].changes == ["data.seed=1"]
     bad = tmp_path / "bad.yaml"
@@ -221,7 +232,55 @@ def test_a_study_is_read_with_every_mistake_at_its_line(tmp_path: Path) -> None:
         f"{bad}:3: tables.0.rowz: unknown key, did you mean 'rows'?",
     )
     with pytest.raises(UserError, match="a study is compared by itself"):
-        study_of([str(good), "pixel_jit"], [0], [], [])
+        study_of([str(good), "pixel_jit"], None, [], [])
+    # What a study says itself is not dropped without a word where it is typed, too.
+    for seeds, sweeps in (([0], []), (None, ["sampler.steps=1,2"])):
+        with pytest.raises(UserError, match="has its own seeds and sweeps"):
+            study_of([str(good)], seeds, [], sweeps)
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ("[pixel_jit]", "rows have names, as in"),
+        ('{a: "pixel_jit \'x"}', "a: 'pixel_jit 'x': cannot be read"),
+        ("{a: ''}", "a: a row is empty"),
+        ("{a: {recipe: pixel_jit, runs: [runs/x]}}", "a: a row has a recipe or runs, one of them"),
+        ("{a: {changes: [data.size=3]}}", "a: a row has a recipe or runs, one of them"),
+    ],
+)
+def test_rows_of_a_study_are_read_or_refused(rows: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text(f"tables:\n  - rows: {rows}\n")
+    with pytest.raises(UserError) as caught:
+        read_study(path)
+    assert message in str(caught.value) and str(caught.value).startswith(f"{path}:2: tables.0.rows")
+
+
+@pytest.mark.parametrize("typed", ["", "pixel_jit 'x"])
+def test_rows_that_are_typed_wrongly_are_one_line(typed: str) -> None:
+    with pytest.raises(UserError, match="a row is"):
+        study_of([typed], None, [], [])
+
+
+@pytest.mark.parametrize("name", ["../pixel_jit", ".", "", "a/b"])
+def test_a_comparison_takes_no_other_folders_place(name: str, tmp_path: Path) -> None:
+    """It is emptied first: a name that leads elsewhere would remove a run."""
+    with pytest.raises(UserError, match="is not a folder name"):
+        compare(["pixel_jit"], root=tmp_path, name=name)
+    mine = tmp_path / "comparisons" / "it" / "notes.txt"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    with pytest.raises(UserError, match="is there already, and no comparison"):
+        compare(["pixel_jit"], root=tmp_path, name="it")
+    assert mine.read_text() == "mine"
+
+
+@pytest.mark.parametrize("sweep", ["sampler=heun,eulr", "sampler.stepz=1,2", "evaluate.samples=70,3"])
+def test_a_sweep_that_does_not_fit_is_found_before_anything_is_trained(sweep: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^command line: (sampler|evaluate)"):
+        compare(["pixel_jit"], root=tmp_path, changes=CHANGES, sweeps=[sweep])
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("name", shipped_studies())

@@ -252,7 +252,7 @@ def test_the_data_must_be_what_is_expected_of_it() -> None:
         f"data.expect_{what} expected, found 200 rendered scenes of 32x32, 5 classes"
         for what in ("images: 1,281,167 images", "classes: 1,000 classes")
     )
-    assemble(load("pixel_jit", ["data.size=200", "data.expect_images=200", "data.expect_classes=5"]))
+    assemble(load("pixel_jit", ["data.size=200", "data.expect_images=200", "data.expect_classes=5"]), scored=False)
 
 
 def test_labels_that_turn_out_to_be_missing_are_warned_of(
@@ -260,7 +260,24 @@ def test_labels_that_turn_out_to_be_missing_are_warned_of(
 ) -> None:
     """Whether shards are labelled is known only once they are read."""
     shards = [f"data.shards={write_shards(photos, labelled=False)}/*.tar", f"data.cache={tmp_path}"]
-    recipe = load("pixel_jit", ["data=webdataset", *shards, "guidance=cfg", "guidance.scale=2"])
+    recipe = load("pixel_jit", ["data=webdataset", *shards, "guidance=cfg", "guidance.scale=2", "evaluate.samples=0"])
     assert not recipe.warnings
     open_session(recipe, root=tmp_path)
     assert "guidance 'cfg' has no effect: the images are not labelled" in " ".join("".join(capfd.readouterr()).split())
+
+
+@pytest.mark.parametrize(
+    ("below", "change", "kept"),
+    [
+        ("x.npz", "images=500", {"file": Path("x.npz"), "images": 500}),
+        ("photos", "images=500", {"folder": Path("photos"), "images": 500}),
+        ("70", "folder=photos", {"folder": Path("photos"), "images": 70}),
+    ],
+)
+def test_one_value_of_a_reference_in_short_form_keeps_the_rest(
+    below: str, change: str, kept: dict[str, object], tmp_path: Path
+) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"base: pixel_jit\nevaluate: {{samples: 0, reference: {below}}}\n")
+    reference = load(path, [f"evaluate.reference.{change}"]).settings.evaluate.reference
+    assert {key: getattr(reference, key) for key in kept} == kept
