@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from .arguments import RootOption
+from .interruption import goes_on
 
 
 def compare(
@@ -37,6 +38,7 @@ def compare(
 
     said = seeds is not None or first_seed is not None
     chosen = range(first_seed or 0, (first_seed or 0) + (seeds or 1)) if said else None
-    told = carry_out(things, root=root, seeds=chosen, changes=changes or [], sweeps=sweep or [], name=name)
+    with goes_on():
+        told = carry_out(things, root=root, seeds=chosen, changes=changes or [], sweeps=sweep or [], name=name)
     if told:
         typer.echo(told)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .arguments import OverridesArgument, RunArgument
+from .interruption import goes_on
 
 
 def evaluate(run: RunArgument, overrides: OverridesArgument = None) -> None:
@@ -12,4 +13,5 @@ def evaluate(run: RunArgument, overrides: OverridesArgument = None) -> None:
     """
     from ..recipes.evaluating import evaluate_run  # noqa: PLC0415
 
-    evaluate_run(run, overrides or [])
+    with goes_on():
+        evaluate_run(run, overrides or [])

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from .arguments import OverridesArgument, RunArgument
+from .interruption import goes_on
 
 Choice = Literal["balanced", "random"]
 
@@ -41,4 +42,5 @@ def sample(
     if to is None:
         typer.echo(str(opened.draw_samples(count, seed, which)))
     else:
-        typer.echo(str(opened.write_images(count, seed, to, which, batch_size)))
+        with goes_on():
+            typer.echo(str(opened.write_images(count, seed, to, which, batch_size)))

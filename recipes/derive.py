@@ -219,7 +219,7 @@ def _score_problems(recipe: RecipeSettings) -> Iterator[Problem]:
         semantic = 0 if reads_logits else semantic_width(recipe)
         of_stream = metric.shortage(semantic, evaluate.samples) if semantic else ""
         if of_stream and not shortages[0][1]:
-            cells = evaluate.semantic_cells
+            cells = min(evaluate.semantic_cells, stream_specs(recipe)[SEMANTIC].grid)
             reason = f"of the semantic stream's {cells}x{cells} cells, {of_stream}; or lower evaluate.semantic_cells"
             shortages.append(("samples", reason))
         if evaluate.reference.file is None:

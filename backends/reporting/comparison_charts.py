@@ -54,8 +54,13 @@ def _crossings(table: ComparisonTable, goal: float) -> list[Mark]:
     return marks
 
 
-def sweep_charts(sweep: Sweep, metrics: Mapping[str, Better]) -> list[Chart]:
-    """Return one chart for every metric, over the values of a sweep."""
+def sweep_charts(sweep: Sweep, metrics: Mapping[str, Better], rows: Sequence[str] = ()) -> list[Chart]:
+    """Return one chart for every metric, over the values of a sweep.
+
+    Args:
+        rows: names of the table's rows: a row looks the same in all charts, whichever are swept.
+    """
+    styles = {name: index for index, name in enumerate(rows)}
     places = _places(sweep.values)
     ticks = [(place, _label(value)) for place, value in zip(places, sweep.values, strict=True)]
     charts = []
@@ -64,7 +69,8 @@ def sweep_charts(sweep: Sweep, metrics: Mapping[str, Better]) -> list[Chart]:
         for row in sweep.rows:
             found = [scores.get(metric) for scores in row.scores]
             points = [(place, score.mean if score else None) for place, score in zip(places, found, strict=False)]
-            series.append(Series(row.name, points, errors=[score.spread if score else 0.0 for score in found]))
+            errors = [score.spread if score else 0.0 for score in found]
+            series.append(Series(row.name, points, errors=errors, style=styles.get(row.name)))
         if any(line.last is not None for line in series):
             charts.append(Chart(metric, metric, series, x_name=sweep.key, better=better, x_ticks=ticks))
     return charts

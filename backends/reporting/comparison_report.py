@@ -86,7 +86,7 @@ def _table_view(folder: Path, table: ComparisonTable) -> TableView:
         curves=curves,
         chart=convergence(table, table.main),
         others=[convergence(table, metric) for metric in metrics if metric != table.main],
-        sweeps=[(sweep.key, sweep_charts(sweep, metrics)) for sweep in table.sweeps],
+        sweeps=[(sweep.key, sweep_charts(sweep, metrics, [row.name for row in table.rows])) for sweep in table.sweeps],
         grids=grids,
         missing=missing,
         protocol=facts(table.protocol),

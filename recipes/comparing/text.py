@@ -19,7 +19,8 @@ def _blocks(table: ComparisonTable) -> Iterator[str]:
     if table.title:
         yield f"### {table.title}"
     yield _over_steps(table)
-    yield _all_scores(table)
+    if len(table.metrics) > 1:
+        yield _all_scores(table)
     yield from (_swept(table, sweep) for sweep in table.sweeps)
     revisions = f"; scores by revisions {', '.join(table.revisions)}" if len(table.revisions) > 1 else ""
     yield "\n".join(filter(None, [table.note, f"protocol {table.hash}{revisions}"]))
@@ -48,7 +49,8 @@ def _over_steps(table: ComparisonTable) -> str:
 def _reached(row: ComparedRow) -> str:
     if row.reaches_first is None or row.faster is None:
         return "never"
-    return f"step {row.reaches_first:,.0f} ({row.faster:.1f}x faster)"
+    step = f"step {row.reaches_first:,.0f}"
+    return step if round(row.faster, 1) == 1 else f"{step} ({row.faster:.1f}x faster)"
 
 
 def _all_scores(table: ComparisonTable) -> str:
@@ -75,7 +77,8 @@ def _few(steps: list[int]) -> list[int]:
 
 def _spread(value: Spread) -> str:
     digits = 2 if abs(value.mean) >= 10 else 4 if abs(value.mean) < 0.1 else 3
-    return f"{value.mean:.{digits}f} +- {value.spread:.{digits}f}"
+    # One seed has no spread, which is not a spread of nothing.
+    return f"{value.mean:.{digits}f}" + (f" +- {value.spread:.{digits}f}" if len(value.values) > 1 else "")
 
 
 def _table(head: list[str], rows: Iterator[list[str]]) -> str:

@@ -210,3 +210,9 @@ def test_sweeps_lie_at_their_values_or_side_by_side() -> None:
     assert (
         places("euler", "heun", "sde") == places(1, 1.01, 100) == places(3, 2, 1) == places(1, "none", 2) == [0, 1, 2]
     )
+
+
+def test_a_row_looks_the_same_in_a_sweep_of_some_rows() -> None:
+    sweep = Sweep(key="k", values=[1, 2], rows=[SweepRow(name="b", scores=[{"frechet": Spread.of([1.0])}] * 2)])
+    (chart,) = sweep_charts(sweep, METRICS, ["a", "b"])
+    assert chart.styles() == [1]

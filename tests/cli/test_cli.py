@@ -13,10 +13,13 @@ import pytest
 import torch
 from conftest import QUICK_JOINT
 from safetensors.torch import load_file
+from typer.testing import CliRunner
 
+from latsem.backends.errors import Interrupted
 from latsem.backends.hardware import make_fabric
 from latsem.backends.settings import FabricSettings
 from latsem.backends.training import fit_statistics
+from latsem.cli.main import app
 from latsem.recipes import load
 from latsem.recipes.assemble import assemble
 
@@ -204,3 +207,15 @@ def test_a_kernel_that_cannot_run_here_is_refused_before_anything_is_written(cli
     done = cli("run", "pixel_jit", "denoiser.attention=xformers")
     assert done.returncode == 2 and "denoiser.attention: xformers has no kernels for cpu" in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", [["evaluate", "run"], ["compare", "pixel_jit"]])
+def test_ctrl_c_says_that_the_same_command_goes_on(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(*arguments: object, **named: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("latsem.recipes.evaluating.evaluate_run", stopped)
+    monkeypatch.setattr("latsem.recipes.comparing.command.compare", stopped)
+    result = CliRunner().invoke(app, command)
+    assert isinstance(result.exception, Interrupted)
+    assert str(result.exception) == "stopped; the same command goes on from there"

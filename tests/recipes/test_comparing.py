@@ -13,7 +13,7 @@ from conftest import QUICK, QUICK_JOINT
 from latsem.backends.errors import UserError
 from latsem.backends.evaluation import scoring
 from latsem.backends.evaluation.records import scores_of
-from latsem.backends.reporting.comparison_data import Comparison, read_comparison
+from latsem.backends.reporting.comparison_data import Comparison, Spread, read_comparison
 from latsem.backends.run_folder import RunFolder, write_json
 from latsem.backends.session import Session
 from latsem.recipes import load
@@ -22,6 +22,7 @@ from latsem.recipes.comparing.comparison import Comparing, ScoredRow, compared_r
 from latsem.recipes.comparing.curves import mean_curve, step_reaching
 from latsem.recipes.comparing.rows import Member, TableRow
 from latsem.recipes.comparing.study import StudySettings, find_study, parse_sweeps, read_study
+from latsem.recipes.comparing.text import _spread
 from latsem.recipes.evaluating import evaluate_run
 from latsem.recipes.layers import shipped_studies
 
@@ -306,3 +307,8 @@ def test_a_recipe_that_asks_for_no_score_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="pixel_jit: asks for no score"):
         compare(["pixel_jit"], root=tmp_path, changes=[*QUICK_JOINT[:-1], "evaluate.samples=0"])
     assert not list(tmp_path.rglob("checkpoints"))
+
+
+def test_one_seed_has_no_spread() -> None:
+    assert _spread(Spread.of([72.918])) == "72.92"
+    assert _spread(Spread.of([1.0, 3.0])) == "2.000 +- 1.414"
