@@ -40,14 +40,16 @@ class KernelDistance:
         The latter, `kernel_std`, is left out where there is one exact estimate. A distance may be less than nothing.
 
         Raises:
-            ValueError: fewer images than a subset, no reference, or features that are not finite.
+            ValueError: fewer than two images, no reference, or features that are not finite.
         """
         first, second = checked_values(self.settings, self.width, generated, reference)
         if self.settings.subset_size == "all":
             return finite(self.settings, {"kernel": squared_discrepancy(first, second, self.kernel)})
+        # torch-fidelity refuses sets smaller than a subset; from there on the numbers are its.
+        size = min(self.settings.subset_size, len(first), len(second))
         estimates = [
             squared_discrepancy(first[chosen], second[beside], self.kernel)
-            for chosen, beside in self._subsets(len(first), len(second), self.settings.subset_size)
+            for chosen, beside in self._subsets(len(first), len(second), size)
         ]
         scores = {"kernel": float(np.mean(estimates)), "kernel_std": float(np.std(estimates))}
         return finite(self.settings, scores)

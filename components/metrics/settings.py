@@ -73,7 +73,7 @@ class KernelSettings(MetricSettings):
     """Kernel distance, the squared MMD of a polynomial kernel: KID, on any features (arXiv 1801.01401)."""
 
     subset_size: int | Literal["all"] = Field(
-        1000, description="images of either set in one estimate; all: one exact estimate from every pair"
+        1000, description="images of either set in one estimate, at most; all: one exact estimate from every pair"
     )
     subsets: int = Field(100, ge=1, description="estimates whose mean is the distance")
     degree: int = Field(3, ge=1, description="degree of the kernel (gamma x.y + coef0)^degree")
@@ -89,13 +89,13 @@ class KernelSettings(MetricSettings):
         return size
 
     def samples_needed(self, width: int) -> int:
-        """As many as make a subset; two have one pair."""
+        """Two have one pair."""
         del width
-        return 2 if self.subset_size == "all" else self.subset_size
+        return 2
 
     def reason(self) -> str:
-        """Subsets are drawn without repetition."""
-        return "different images are compared" if self.subset_size == "all" else "subset_size images make one estimate"
+        """No image is compared with itself."""
+        return "different images are compared"
 
     def scores(self) -> dict[str, Direction]:
         """The mean; `kernel_std` beside it is the spread of the estimates."""

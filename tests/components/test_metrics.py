@@ -169,6 +169,13 @@ def test_kernel_distance_of_two_points_in_closed_form(size: int | str) -> None:
     assert found.get("kernel_std", 0.0) == pytest.approx(0, abs=1e-12) and ("kernel_std" in found) == (size == 5)
 
 
+def test_a_kernel_distance_of_few_images_takes_them_all() -> None:
+    random = torch.Generator().manual_seed(0)
+    first, second = torch.randn(30, 4, generator=random), torch.randn(30, 4, generator=random) + 0.2
+    few, exact = (create("metric", "kernel", width=4, subset_size=size) for size in (1000, "all"))
+    assert score(few, first, second)["kernel"] == pytest.approx(score(exact, first, second)["kernel"], rel=1e-9)
+
+
 def test_kernel_distance_of_all_is_the_mean_over_pairs_in_blocks_of_any_size() -> None:
     metric = create("metric", "kernel", width=3, subset_size="all", degree=2, gamma=0.7, coef0=0.2)
     first, second = random(11, 3), random(7, 3, seed=1) + 0.5

@@ -137,8 +137,8 @@ def test_every_mistake_is_reported_at_once_with_its_line(tmp_path: Path) -> None
         (["guidance.streams=[imag]"], "guidance.streams: there is no stream 'imag'"),
         (["evaluate.samples=10"], "evaluate.samples: frechet on 64 features needs at least 65, not 10"),
         (
-            ["evaluate.metrics=[kernel]", "evaluate.samples=900"],
-            "evaluate.samples: kernel on 64 features needs at least 1000, not 900 generated images: subset_size images",
+            ["evaluate.metrics=[kernel]", "evaluate.samples=1"],
+            "evaluate.samples: kernel on 64 features needs at least 2, not 1 generated images: different images",
         ),
         (
             ["evaluate.metrics=[density_coverage]", "evaluate.reference=5"],
