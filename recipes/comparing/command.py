@@ -45,7 +45,8 @@ def compare(
     """
     study = study_of(things, seeds, changes, sweeps)
     stem = re.sub(r"[^\w-]", "_", Path(things[0]).stem) if len(things) == 1 else "comparison"
-    folder = comparison_folder(root, name or f"{stem}-{short_digest(study.model_dump(mode='json'))}")
+    made_up = f"{stem}-{short_digest(study.model_dump(mode='json'))}"
+    folder = comparison_folder(root, made_up if name is None else name)
     command = shlex.join(["latsem", *sys.argv[1:]]) if sys.argv[1:2] == ["compare"] else ""
     return Comparing(study, root, folder, command).run()
 

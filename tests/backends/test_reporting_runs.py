@@ -49,7 +49,8 @@ def test_a_run_reports_while_it_goes_on_when_it_stops_and_when_it_ends(
     recipe.run(root=tmp_path)
     assert f"report     {folder}/report.html" in capsys.readouterr().out
     assert list(states(folder)) == [("4", "true")]
-    scored = json.loads((folder / "evaluation" / "step-00000004.json").read_text())["scores"]
+    (record,) = folder.glob("evaluation/step-00000004-*.json")
+    scored = json.loads(record.read_text())["scores"]
     before = rows_of(safe_page(folder / "report.html"))
     assert {metric: value for _, _, metric, value in before}["frechet"] == str(scored["frechet"])
     evaluate_run(folder, ["evaluate.guided=true", "guidance.scale=3"])

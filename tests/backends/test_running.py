@@ -12,7 +12,7 @@ from conftest import QUICK, QUICK_JOINT, write_shards
 from PIL import Image
 from safetensors.torch import load_file
 
-from latsem.backends.checkpoint import checkpoints, verify
+from latsem.backends.checkpoint import checkpoints, load_newest, verify
 from latsem.backends.errors import Interrupted, RunFailed, UserError
 from latsem.backends.evaluation.records import scores_of
 from latsem.backends.loader import BatchPlan, ImageFeed, MicroBatches, training_batches
@@ -25,7 +25,7 @@ from latsem.backends.run_folder import RunFolder, differences
 from latsem.backends.training import Trainer, make_ema
 from latsem.components.registry import create
 from latsem.recipes import load
-from latsem.recipes.assemble import open_run, open_session
+from latsem.recipes.assemble import assemble, open_run, open_session
 
 
 def weights(folder: Path, which: str = "ema") -> dict[str, torch.Tensor]:
@@ -220,7 +220,9 @@ def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
 def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
     folder = load("pixel_jit", QUICK_JOINT[:-1]).run(root=tmp_path, quiet=True).folder
     with pytest.raises(UserError, match=r"belong to another model \(denoiser.blocks.1"):
-        open_run(folder, ["denoiser.depth=2"]).load_newest()
+        load_newest(RunFolder(folder), assemble(load("pixel_jit", [*QUICK_JOINT[:-1], "denoiser.depth=2"])).model)
+    with pytest.raises(UserError, match="denoiser.depth: 1 -> 2: changes what was trained"):
+        open_run(folder, ["denoiser.depth=2"])
 
 
 def test_only_the_newest_checkpoints_stay(tmp_path: Path) -> None:
