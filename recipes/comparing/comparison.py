@@ -147,8 +147,10 @@ class Comparing:
     def _scores(self, row: TableRow, scorer: RunScorer, run: RunFolder) -> list[Record]:
         self.console.say(f"scoring {row.name}: {relative(run.path)}")
         records = score_run(scorer, run, self.study.steps)
-        if not records:
-            steps = ", ".join(map(str, self.study.steps))
+        scored = [int(record["step"]) for record in records]
+        missing = [step for step in self.study.steps if step < scored[-1] and step not in scored]
+        if missing:
+            steps = ", ".join(map(str, missing))
             raise UserError(f"{relative(run.path)}: has neither checkpoint nor scores at step {steps} (steps)")
         return records
 
