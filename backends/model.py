@@ -67,8 +67,13 @@ class JointModel(nn.Module):
         if observation.semantic is not None:
             streams[SEMANTIC] = self._on_grid(observation.semantic)
         elif self.projection is not None and observation.features is not None:
-            streams[SEMANTIC] = self._on_grid(self.projection(observation.features))
+            streams[SEMANTIC] = self.semantic_stream(observation.features)
         return streams
+
+    def semantic_stream(self, features: Tensor) -> Tensor:
+        """Return the clean semantic stream of feature grids `(B, D, h, w)`, of a model that has a projection."""
+        assert self.projection is not None
+        return self._on_grid(self.projection(features))
 
     def _on_grid(self, semantic: Tensor) -> Tensor:
         """Bring the semantic stream from the grid of the features to its own, bilinearly as ReDi does."""

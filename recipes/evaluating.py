@@ -34,8 +34,6 @@ def evaluate_run(folder: Path, overrides: Sequence[str] = ()) -> Path:
     """
     run = RunFolder(folder)
     recipe = scored_recipe(run, overrides)
-    if not recipe.settings.evaluate.samples or not recipe.settings.evaluate.metrics:
-        raise UserError(f"{folder}: asks for no score; set evaluate.samples=2000 and evaluate.metrics=[frechet]")
     scorer = RunScorer(recipe, run.num_classes())
     record = scorer.score(run, newest_checkpoint(run))
     console = RunConsole(quiet=not scorer.fabric.is_global_zero)
@@ -121,7 +119,7 @@ def require_scores(name: str, recipe: Recipe) -> None:
         UserError: it does not.
     """
     if not recipe.settings.evaluate.samples or not recipe.settings.evaluate.metrics:
-        raise UserError(f"{name}: asks for no score; set evaluate.samples and evaluate.metrics")
+        raise UserError(f"{name}: asks for no score; set evaluate.samples=2000 and evaluate.metrics=[frechet]")
 
 
 def implied_guidance(overrides: Sequence[str]) -> list[str]:

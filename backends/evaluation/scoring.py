@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,6 @@ from ..errors import RunFailed
 from ..generation import ImageGenerator
 from ..hardware import code_version
 from ..model import JointModel
-from ..randomness import derived_generator
 from ..run_folder import RunFolder, short_digest, write_json
 from ..tensor_files import save_tensors
 from .collected import FEATURES, SEMANTIC_CELLS, Collected, Probe, compute, extracted
@@ -61,8 +61,11 @@ class Scoring:
         self.device: torch.device = fabric.device
         self.known: Known = {} if known is None else known
         score.extractor.to(self.device)
-        # Settings alone do not tell random weights, or those of a file, from the published ones.
-        self.extractor_identity = score.extractor_identity | {"weights_sha256": weights_digest(score.extractor)}
+
+    @cached_property
+    def extractor_identity(self) -> dict[str, Any]:
+        """What the extractor's features depend on; settings alone do not tell random weights from published ones."""
+        return self.score.extractor_identity | {"weights_sha256": weights_digest(self.score.extractor)}
 
     def record(self, folder: RunFolder, model: JointModel, step: int, *, alike: Alike = answers) -> Record:
         """Return the scores of a run's model at a step, from their file if they are there, or computed and written.
@@ -203,10 +206,10 @@ class Scoring:
         return self._collected(probes, values)
 
     def _true_stream(self, model: JointModel, images: Tensor) -> Tensor:
-        encoded = self.parts.space.encode(images.to(self.device))
-        observation = self.parts.space.observe(encoded, derived_generator(self.device, "semantics"))
+        features = self.parts.space.features(images.to(self.device))
+        assert features is not None
         with torch.no_grad():
-            return model.clean_streams(observation)[SEMANTIC]
+            return model.semantic_stream(features)
 
     def _kept(self, path: Path, count: int, make: Make) -> dict[str, Tensor]:
         """Return values from a file, or as `_values` does, and keep them in it."""
