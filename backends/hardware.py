@@ -39,10 +39,13 @@ _REPORTED = (
 
 
 def native_bf16(device_type: str) -> bool:
-    """Return whether the hardware itself computes in bfloat16."""
+    """Return whether the hardware itself computes in bfloat16, and gains by it.
+
+    A CPU does with AMX. Without, its bfloat16 instructions (AVX512) multiply matrices at half the rate of its float32.
+    """
     if device_type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    return device_type == "cpu" and bool(torch.cpu._is_avx512_bf16_supported())
+    return device_type == "cpu" and bool(torch.cpu._is_amx_tile_supported())
 
 
 def resolve_precision(settings: FabricSettings, device_type: str) -> str:
