@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import importlib
 import importlib.metadata
+import logging
 import os
 import platform
 import resource
@@ -72,6 +73,8 @@ def world_size(settings: FabricSettings) -> int:
 
 def make_fabric(settings: FabricSettings) -> Fabric:
     """Return Fabric for the settings, not launched yet."""
+    # It tells its precision and its processes on the error stream; the screen says both.
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     accelerator = wanted_accelerator(settings)
     devices: Any = settings.devices
     if devices == "auto" and accelerator == "cpu":

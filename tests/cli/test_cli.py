@@ -201,6 +201,7 @@ def test_native_half_precision_trains(cli: Cli) -> None:
     done = cli("run", "pixel_coredi", *QUICK_JOINT, "fabric.precision=bf16-mixed")
     assert done.returncode == 0, done.stderr
     assert "bf16-mixed" in done.stdout and "frechet" in done.stdout
+    assert not done.stderr
 
 
 def test_a_kernel_that_cannot_run_here_is_refused_before_anything_is_written(cli: Cli, tmp_path: Path) -> None:
