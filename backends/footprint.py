@@ -18,6 +18,7 @@ from .hardware import (
     device_name,
     free_disk,
     process_baseline,
+    quiet_fabric,
     resolve_precision,
     wanted_accelerator,
     world_size,
@@ -141,6 +142,7 @@ class Predictor:
     def footprint(self, cache: CacheCost, runs: Path) -> Footprint:
         """Return the whole prediction, for runs in a folder."""
         assembly, plan, train = self.assembly, self.plan, self.assembly.train
+        quiet_fabric()
         fabric = StillFabric(accelerator=self.accelerator, devices=1, precision=self.precision)
         arithmetic = self._arithmetic()
         rehearsal = Rehearsal(assembly, fabric, plan.micro_batch, plan.accumulation, self.precision)

@@ -71,10 +71,14 @@ def world_size(settings: FabricSettings) -> int:
     return max(1, found) * settings.num_nodes
 
 
+def quiet_fabric() -> None:
+    """Keep Fabric's notes off the error stream: the screen says precision and processes. Its warnings stay."""
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+
+
 def make_fabric(settings: FabricSettings) -> Fabric:
     """Return Fabric for the settings, not launched yet."""
-    # It tells its precision and its processes on the error stream; the screen says both.
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    quiet_fabric()
     accelerator = wanted_accelerator(settings)
     devices: Any = settings.devices
     if devices == "auto" and accelerator == "cpu":
