@@ -68,7 +68,9 @@ def test_extractor_contract(name: str) -> None:
     assert torch.equal(extractor(images).features, found.features)
     one_by_one = torch.cat([extractor(image[None]).features for image in images])
     spread = found.features.std(0).mean()
-    assert spread > 0 and (one_by_one - found.features).abs().max() < 1e-3 * spread
+    # Some untrained networks tell images apart by little more than the rounding of their features.
+    rounding = 4 * torch.finfo(torch.float32).eps * found.features.abs().max()
+    assert spread > 4 * rounding and (one_by_one - found.features).abs().max() < 1e-3 * spread + rounding
     assert extractor(pictures(1, 57)).features.shape == (1, settings.width())
 
 
