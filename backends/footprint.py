@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from .hardware import (
 from .loader import BatchPlan, batch_plan
 from .metering import bytes_of
 from .rehearsal import Memory, Rehearsal
-from .settings import FabricSettings
+from .settings import FabricSettings, TrainSettings
 
 HEAP_SHARE, WORKSPACE = 0.08, 40 * 10**6
 """What the C library and the kernels hold beyond what is asked of them, on a CPU: a share of the rest, and bytes.
@@ -89,6 +90,7 @@ class Footprint:
 
     Attributes:
         buckets: gradients on their way to other devices.
+        copy: a checkpoint on its way to the disk while training goes on; 0 on a GPU, whose copy is in main memory.
         allocator: what the heap holds at the peak beyond what is asked of it; 0 on a GPU.
         phases: peak by phase, without the process and the allocator's share.
         baseline: the process before it builds anything; 0 on a GPU, whose context is not counted.
@@ -104,6 +106,7 @@ class Footprint:
     plan: BatchPlan
     memory: Memory
     buckets: int
+    copy: int
     allocator: int
     phases: dict[str, int]
     baseline: int
@@ -148,7 +151,9 @@ class Predictor:
         rehearsal = Rehearsal(assembly, fabric, plan.micro_batch, plan.accumulation, self.precision)
         memory = rehearsal.memory(self.mode, stored=self.stored)
         buckets = memory.gradients if plan.devices > 1 else 0
-        phases = {name: count + (buckets if name == "training" else 0) for name, count in memory.phases.items()}
+        disk = self._disk(memory, cache, runs)
+        copy = disk.checkpoint if self.accelerator == "cpu" and 0 < train.checkpoint_every < train.steps else 0
+        phases = {**memory.phases, "training": memory.phases["training"] + buckets + copy}
         phase = max(phases, key=lambda name: phases[name])
         allocator = WORKSPACE + int(HEAP_SHARE * phases[phase]) if self.accelerator == "cpu" else 0
         return Footprint(
@@ -159,6 +164,7 @@ class Predictor:
             plan=plan,
             memory=memory,
             buckets=buckets,
+            copy=copy,
             phases=phases,
             baseline=self.baseline,
             data=self.data,
@@ -166,7 +172,7 @@ class Predictor:
             peak=self.baseline + self.data + phases[phase] + allocator,
             peak_phase=phase,
             available=available_memory(fabric.device),
-            disk=self._disk(memory, cache, runs),
+            disk=disk,
             images=len(assembly.source),
             classes=assembly.num_classes,
             steps=train.steps,
@@ -191,13 +197,20 @@ class Predictor:
         return Disk(
             checkpoint=checkpoint,
             # A new one is written before the oldest goes.
-            checkpoints_kept=checkpoint * min(saves, train.keep + 1),
+            checkpoints_kept=checkpoint * min(saves, train.keep + 1 + _kept_for_good(train)),
             cache_form=cache.form,
             cache=cache.bytes,
             cache_there=cache.there,
             cache_free=free_disk(cache.folder),
             run_free=free_disk(runs),
         )
+
+
+def _kept_for_good(train: TrainSettings) -> int:
+    """Return the number of checkpoints that stay however many follow."""
+    if not train.keep_every or not train.checkpoint_every:
+        return 0
+    return train.steps // math.lcm(train.keep_every, train.checkpoint_every)
 
 
 def fake_device(settings: FabricSettings) -> torch.device:

@@ -27,9 +27,14 @@ def write_atomically(path: Path, text: str) -> None:
     beside.replace(path)
 
 
+def json_text(value: Any) -> str:
+    """Return a value as indented JSON; NaN and infinity are refused."""
+    return json.dumps(value, indent=2, allow_nan=False) + "\n"
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write a value as indented JSON, atomically; NaN and infinity are refused."""
-    write_atomically(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+    write_atomically(path, json_text(value))
 
 
 def short_digest(value: Any) -> str:

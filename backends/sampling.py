@@ -10,7 +10,7 @@ import torch
 
 from ..components.images import to_pixels
 from .assembly import ImageModel
-from .checkpoint import load_newest
+from .checkpointing.weights import load_newest
 from .console import RunConsole
 from .errors import UserError
 from .evaluation.scoring import weights_digest

@@ -16,10 +16,11 @@ from torch import Tensor
 from ..components.images import mean_psnr, to_unit
 from ..components.streams import SEMANTIC
 from .assembly import Assembly
-from .checkpoint import checkpoints, load_newest
+from .checkpointing.store import checkpoints, damage, remove_leftovers, set_damaged_aside
+from .checkpointing.weights import load_newest
 from .console import RunConsole, relative
 from .drawing import RunDrawing
-from .errors import Interrupted
+from .errors import Interrupted, RunFailed, system_line
 from .evaluation.protocol import matches
 from .evaluation.records import Record, score_lines, scores_of
 from .evaluation.scoring import Scoring
@@ -89,8 +90,10 @@ class Session:
 
         Raises:
             Interrupted: the run was asked to stop; a checkpoint is kept.
-            UserError: another process is training in the folder.
+            RunFailed: it could not go on; the newest checkpoint is kept.
+            UserError: another process is training in the folder, or none of its checkpoints is whole.
         """
+        in_first(self.fabric, self._recover)
         self.fit()
         self.screen()
         release_freed_memory()
@@ -100,7 +103,7 @@ class Session:
             return self._result()
         if self.assembly.score is not None:
             self.assembly.score.require_enough()
-        with self._alone_in_folder():
+        with self._alone_in_folder(), self._failing_in_one_line():
             self._train()
         self._last_words()
         result = self._result()
@@ -115,10 +118,33 @@ class Session:
 
             def take() -> None:
                 stack.enter_context(self.folder.occupied(self.assembly.recipe))
+                remove_leftovers(self.folder)
                 self._describe_folder()
 
             in_first(self.fabric, take)
             yield
+
+    def _recover(self) -> None:
+        """Go back to the newest checkpoint that is whole; a run that was done is so no longer."""
+        found = checkpoints(self.folder)
+        if found and damage(found[-1]):
+            with self.folder.occupied(self.assembly.recipe):
+                set_damaged_aside(self.folder, self.console.warn)
+                self.folder.done.unlink(missing_ok=True)
+
+    @contextmanager
+    def _failing_in_one_line(self) -> Iterator[None]:
+        """Say what is kept when the system refuses something, such as space on the disk.
+
+        Raises:
+            RunFailed: instead of `OSError`.
+        """
+        try:
+            yield
+        except OSError as error:
+            kept = checkpoints(self.folder)
+            then = f"{kept[-1].name} is kept; the same command goes on from there" if kept else "nothing is kept yet"
+            raise RunFailed(f"{system_line(error)}; {then}") from error
 
     def _train(self) -> None:
         if isinstance(self.assembly.feed, ImageFeed):

@@ -71,6 +71,7 @@ class TrainSettings(Settings):
     picture_images: int = Field(64, ge=0, description="generated images in a picture; 0: none")
     checkpoint_every: int = Field(1000, ge=0, description="steps between checkpoints; 0: only at the end")
     keep: int = Field(2, ge=1, description="how many of the newest checkpoints stay")
+    keep_every: int = Field(0, ge=0, description="checkpoints of multiples of so many steps stay for good; 0: none do")
     workers: int | Auto = Field("auto", description="processes that read images; auto: none on a CPU, 4 else")
 
     @model_validator(mode="after")

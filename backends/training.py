@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from contextlib import ExitStack, closing
 
 import torch
 from lightning_fabric import Fabric
@@ -14,12 +14,15 @@ from torch import Tensor, nn
 from ..components.streams import SEMANTIC
 from ..components.torchvision_import import ensure_torchvision
 from .assembly import Assembly
-from .checkpoint import TrainingState, checkpoints, load_checkpoint, save_checkpoint
+from .checkpointing.state import TrainingState
+from .checkpointing.store import checkpoints
+from .checkpointing.writing import CheckpointWriter
 from .console import RunConsole, TrainingProgress
 from .errors import RunFailed
 from .interrupt import StopRequest
 from .loader import LABEL, Batch, BatchPlan, batches_at, training_batches
 from .log import MetricLog
+from .meter import Meter
 from .model import JointModel, TrainingBatch
 from .processes import FabricMerge
 from .randomness import derived_generator
@@ -79,24 +82,6 @@ def fit_statistics(assembly: Assembly, fabric: Fabric) -> None:
     assembly.space.tokenizer.fit((feed.code(batch) for batch in share(assembly.measure_images)), merge)
 
 
-@dataclass
-class _Meter:
-    """Sums on the device between two log lines: no value is read back in between."""
-
-    sums: dict[str, Tensor] = field(default_factory=dict)
-    count: int = 0
-    started: float = field(default_factory=time.monotonic)
-
-    def add(self, values: dict[str, Tensor]) -> None:
-        for name, value in values.items():
-            detached = value.detach().float()
-            self.sums[name] = self.sums[name] + detached if name in self.sums else detached
-        self.count += 1
-
-    def means(self) -> dict[str, float]:
-        return {name: float(total) / self.count for name, total in self.sums.items()}
-
-
 class Trainer:
     """Trains the model of an assembly in a run folder, from the newest checkpoint on if there is one.
 
@@ -112,11 +97,11 @@ class Trainer:
         self.optimizer = make_optimizer(model, assembly)
         self.ema = make_ema(model, self.settings.ema)
         self.base_rates = [float(group["lr"]) for group in self.optimizer.param_groups]
-        self.state = TrainingState(model, self.average, self.optimizer)
-        self.step = 0
+        self.meter = Meter()
+        self.state = TrainingState(model, self.average, self.optimizer, self.meter)
         found = checkpoints(folder)
-        if found:
-            self.step = load_checkpoint(found[-1], self.state)
+        self.step = self.state.load(found[-1]) if found else 0
+        self.kept = self.step if found else None
         self.wrapped, self.wrapped_optimizer = fabric.setup(model, self.optimizer)
 
     @property
@@ -127,34 +112,45 @@ class Trainer:
 
     def train(self, after_step: Hook) -> bool:
         """Train to the last step and return whether it was reached; False after a request to stop."""
-        log = MetricLog(self.folder, self.step) if self.fabric.is_global_zero else None
-        batches = self._batches()
-        with self.console.training(self.settings.steps, self.step) as progress, StopRequest() as stop:
-            meter = _Meter()
+        first = self.fabric.is_global_zero
+        with ExitStack() as stack:
+            progress = stack.enter_context(self.console.training(self.settings.steps, self.step))
+            log = stack.enter_context(closing(MetricLog(self.folder, self.step))) if first else None
+            writer = stack.enter_context(closing(self._writer())) if first else None
+            stop = stack.enter_context(StopRequest())
+            batches = self._batches()
+            self.meter.resume()
             while self.step < self.settings.steps and not self._stop_now(stop):
-                meter.add(self._one_step(batches))
+                self.meter.add(self._one_step(batches))
                 progress.step(self.step)
-                means = self._means(meter, progress) if self._logs_now() else {}
-                stopwatch = time.monotonic()
-                values = {**means, **after_step(self.step)}
-                if log and values:
-                    log.write(self.step, self.step * self.plan.batch_size, values)
-                if due(self.step, self.settings.checkpoint_every):
-                    self.save()
-                # Scores, pictures and checkpoints take time that is not the training's.
-                meter.started += time.monotonic() - stopwatch
-                meter = _Meter() if means else meter
-        if log:
-            log.close()
-        self._keep()
+                self._after_step(after_step, progress, log, writer)
+            if writer:
+                self._save_last(writer)
         return self.step == self.settings.steps
 
-    def save(self) -> None:
-        """Write a checkpoint of the last step."""
-        self.fabric.barrier()
-        if self.fabric.is_global_zero:
-            save_checkpoint(self.folder, self.step, self.state, self.settings.keep)
-        self.fabric.barrier()
+    def _after_step(
+        self, act: Hook, progress: TrainingProgress, log: MetricLog | None, writer: CheckpointWriter | None
+    ) -> None:
+        means = self._means(progress) if self._logs_now() else {}
+        stopwatch = time.monotonic()
+        values = {**means, **act(self.step)}
+        if log and values:
+            log.write(self.step, self.step * self.plan.batch_size, values)
+        if means:
+            self.meter.clear()
+        if writer and due(self.step, self.settings.checkpoint_every) and self.step < self.settings.steps:
+            writer.save(self.step, self.state)
+            self.kept = self.step
+        # Scores, pictures and checkpoints take time that is not the training's.
+        self.meter.pause(time.monotonic() - stopwatch)
+
+    def _save_last(self, writer: CheckpointWriter) -> None:
+        if self.step and self.kept != self.step:
+            writer.save_last(self.step, self.state)
+        writer.wait()
+
+    def _writer(self) -> CheckpointWriter:
+        return CheckpointWriter(self.folder, self.settings.keep, self.settings.keep_every)
 
     def _stop_now(self, stop: StopRequest) -> bool:
         """Return whether to stop: at once alone, at the next log step with others, so that all stop at one step."""
@@ -164,11 +160,6 @@ class Trainer:
             return False
         asked = torch.tensor(float(stop.requested), device=self.fabric.device)
         return float(self.fabric.all_reduce(asked, reduce_op="sum")) > 0
-
-    def _keep(self) -> None:
-        newest = checkpoints(self.folder)
-        if self.step and (not newest or newest[-1].name != f"step-{self.step:08d}"):
-            self.save()
 
     def _batches(self) -> Iterator[Batch]:
         on_cpu = self.fabric.device.type == "cpu"
@@ -186,10 +177,10 @@ class Trainer:
     def _logs_now(self) -> bool:
         return self.step % self.settings.log_every == 0 or self.step == self.settings.steps
 
-    def _means(self, meter: _Meter, progress: TrainingProgress) -> dict[str, float]:
+    def _means(self, progress: TrainingProgress) -> dict[str, float]:
         """Return what is logged of the steps since the last line, and show it."""
-        speed = meter.count * self.plan.batch_size / max(time.monotonic() - meter.started, 1e-9)
-        means = {**meter.means(), "lr": float(self.optimizer.param_groups[0]["lr"]), "images_per_second": speed}
+        speed = self.meter.speed() * self.plan.batch_size
+        means = {**self.meter.means(), "lr": float(self.optimizer.param_groups[0]["lr"]), "images_per_second": speed}
         left = (self.settings.steps - self.step) * self.plan.batch_size / speed
         progress.status(self.step, means["loss"], speed, left)
         return means

@@ -38,7 +38,7 @@ app.command()(compare)
 
 def main() -> None:
     """Run a command. Exit codes: 2 for a mistake of the user, 1 for a run that failed, 130 for an interruption."""
-    from ..backends.errors import Interrupted, RunFailed, UserError  # noqa: PLC0415 - kept off the path to --help
+    from ..backends.errors import Interrupted, RunFailed, UserError, system_line  # noqa: PLC0415 - kept off the path to --help
 
     try:
         app()
@@ -50,8 +50,7 @@ def main() -> None:
         sys.stderr.write(f"{failure}\n")
         sys.exit(1)
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        sys.stderr.write(f"{where}{error.strerror or error}\n")
+        sys.stderr.write(f"{system_line(error)}\n")
         sys.exit(1)
     except Interrupted as interruption:
         sys.stderr.write(f"{interruption}\n")

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ..backends.checkpoint import load_weights, newest_checkpoint, step_of
+from ..backends.checkpointing.store import newest_checkpoint, step_of
+from ..backends.checkpointing.weights import load_weights
 from ..backends.console import RunConsole, relative
 from ..backends.errors import UserError
 from ..backends.evaluation.protocol import Alike, answers, clashes

@@ -10,7 +10,7 @@ from typing import Literal, cast
 import torch
 from torch import Tensor, nn
 
-from ..backends.checkpoint import load_newest_part
+from ..backends.checkpointing.weights import load_newest_part
 from ..backends.errors import UserError
 from ..backends.features import feature_grids, features_picture, read_pictures
 from ..backends.hardware import make_fabric

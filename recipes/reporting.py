@@ -49,6 +49,7 @@ def _memory_rows(found: Footprint) -> Iterator[Row]:
         "weights": memory.weights,
         "gradients": memory.gradients,
         "buckets": found.buckets,
+        "checkpoint": found.copy,
         "optimizer": memory.optimizer,
         "average": memory.average,
         "frozen": memory.frozen,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..assembly import ImageModel
-from ..checkpoint import save_weights
+from ..checkpointing.writing import save_weights
 from ..errors import UserError
 from ..hardware import environment
 from ..run_folder import RunFolder, claim_folder, write_atomically, write_json

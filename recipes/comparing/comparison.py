@@ -10,7 +10,7 @@ from typing import Any
 
 from PIL import Image
 
-from ...backends.checkpoint import checkpoints, step_of
+from ...backends.checkpointing.store import checkpoints, step_of
 from ...backends.console import RunConsole, relative
 from ...backends.errors import UserError
 from ...backends.evaluation.protocol import clashes, comparable, digest

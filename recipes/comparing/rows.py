@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...backends.checkpoint import checkpoints, newest_checkpoint, step_of
+from ...backends.checkpointing.store import checkpoints, newest_checkpoint, step_of
 from ...backends.errors import UserError
 from ...backends.evaluation.protocol import matches
 from ...backends.evaluation.records import Record

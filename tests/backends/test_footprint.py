@@ -75,14 +75,16 @@ def test_the_meter_counts_what_is_held_each_storage_once() -> None:
     assert meter.live == 2 * held
 
 
-def test_the_predicted_peak_is_that_of_a_real_run(tmp_path: Path) -> None:
+@pytest.mark.parametrize("every", [0, 1], ids=["one checkpoint at the end", "checkpoints beside the training"])
+def test_the_predicted_peak_is_that_of_a_real_run(every: int, tmp_path: Path) -> None:
     """A real process, its own peak as the system counts it."""
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "latsem.cli"]
-    check = [*command, "check", "pixel_jit", *HEAVY, "--json"]
+    heavy = [*HEAVY, f"train.checkpoint_every={every}"]
+    check = [*command, "check", "pixel_jit", *heavy, "--json"]
     told = subprocess.run(check, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
     predicted = json.loads(told.stdout)["peak"]
-    child = subprocess.Popen([*command, "run", "pixel_jit", *HEAVY], cwd=tmp_path, env=environment, stdout=-3)
+    child = subprocess.Popen([*command, "run", "pixel_jit", *heavy], cwd=tmp_path, env=environment, stdout=-3)
     _, status, usage = os.wait4(child.pid, 0)
     child.returncode = os.waitstatus_to_exitcode(status)
     assert child.returncode == 0

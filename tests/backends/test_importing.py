@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from latsem.backends.checkpoint import verify
+from latsem.backends.checkpointing.store import verify
 from latsem.backends.errors import UserError
 from latsem.backends.importing.pca import read_pca
 from latsem.backends.importing.published import Published

@@ -13,7 +13,7 @@ import pytest
 import torch
 from conftest import QUICK, QUICK_JOINT
 
-from latsem.backends.checkpoint import newest_checkpoint
+from latsem.backends.checkpointing.store import newest_checkpoint
 from latsem.backends.errors import RunFailed, UserError
 from latsem.backends.evaluation.protocol import clashes, digest
 from latsem.backends.evaluation.records import score_lines, scores_of
