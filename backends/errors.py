@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import signal
+
 
 class RunFailed(Exception):  # noqa: N818
     """A run that could not go on, for a reason that one line can say; what it had kept is still there."""
 
 
 class Interrupted(Exception):  # noqa: N818
-    """The run was asked to stop and has kept a checkpoint; the message says how to go on."""
+    """The command was asked to stop and has kept what it had; the message says how to go on.
+
+    Attributes:
+        signal: number of the signal that asked.
+    """
+
+    def __init__(self, message: str, number: int = signal.SIGINT) -> None:
+        super().__init__(message)
+        self.signal = int(number)
 
 
 class UserError(Exception):

@@ -1,23 +1,31 @@
-"""Ctrl-C ends a step, not a run."""
+"""A signal ends a step, not a run."""
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from types import FrameType
 from typing import Self
 
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2") if hasattr(signal, name))
+"""Ctrl-C, the end of a job or a pre-emption, and what SLURM sends ahead of it with `--signal`."""
+
 
 class StopRequest:
-    """Turns the first SIGINT or SIGTERM into a request that the loop looks at; a second SIGINT ends at once."""
+    """Turns the first signal into a request that the loop looks at; a second one ends the process at once.
+
+    Attributes:
+        signal: number of the signal that asked; 0 if none did.
+    """
 
     def __init__(self) -> None:
-        self.requested = False
+        self.signal = 0
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in SIGNALS:
                 self._before[number] = signal.signal(number, self._ask)
         return self
 
@@ -27,6 +35,7 @@ class StopRequest:
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         del frame
-        if self.requested and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        self.requested = True
+        if self.signal:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        self.signal = number

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 
@@ -28,16 +29,16 @@ class Meter:
         self.timed += 1
 
     def means(self) -> dict[str, float]:
-        """Return the mean of every value."""
-        return {name: float(total) / self.count for name, total in self.sums.items()}
+        """Return the mean of every value, in the order of their names."""
+        return {name: float(self.sums[name]) / self.count for name in sorted(self.sums)}
 
     def resume(self) -> None:
         """Begin to take the time."""
         self.timed, self.started = 0, time.monotonic()
 
     def speed(self) -> float:
-        """Return steps a second, of those that this process has done itself."""
-        return self.timed / max(time.monotonic() - self.started, 1e-9)
+        """Return steps a second, of those that this process has done itself; NaN if there are none."""
+        return self.timed / max(time.monotonic() - self.started, 1e-9) if self.timed else math.nan
 
     def pause(self, seconds: float) -> None:
         """Leave out time that was not spent on steps."""

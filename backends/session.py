@@ -152,9 +152,10 @@ class Session:
         trainer = Trainer(self.fabric, self.assembly, self.folder, self.plan, self.console)
         if trainer.step:
             self.console.say(f"going on after step {trainer.step}")
-        if not trainer.train(lambda step: self._after_step(trainer, step)):
+        number = trainer.train(lambda step: self._after_step(trainer, step))
+        if number:
             self._report()
-            raise Interrupted(f"stopped after step {trainer.step}; the same command goes on from there")
+            raise Interrupted(f"stopped after step {trainer.step}; the same command goes on from there", number)
         if self.fabric.is_global_zero:
             self.drawing.draw_evolution()
             write_json(self.folder.done, {"step": trainer.step, "scores": self._last_scores()})

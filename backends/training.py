@@ -102,6 +102,7 @@ class Trainer:
         found = checkpoints(folder)
         self.step = self.state.load(found[-1]) if found else 0
         self.kept = self.step if found else None
+        self._set_rates(self.step)
         self.wrapped, self.wrapped_optimizer = fabric.setup(model, self.optimizer)
 
     @property
@@ -110,8 +111,8 @@ class Trainer:
         module: JointModel = self.ema.module  # type: ignore[assignment]
         return module
 
-    def train(self, after_step: Hook) -> bool:
-        """Train to the last step and return whether it was reached; False after a request to stop."""
+    def train(self, after_step: Hook) -> int:
+        """Train to the last step and return 0, or the number of the signal that stopped it before."""
         first = self.fabric.is_global_zero
         with ExitStack() as stack:
             progress = stack.enter_context(self.console.training(self.settings.steps, self.step))
@@ -120,17 +121,31 @@ class Trainer:
             stop = stack.enter_context(StopRequest())
             batches = self._batches()
             self.meter.resume()
-            while self.step < self.settings.steps and not self._stop_now(stop):
+            if self._left_undone(log):
+                self._after_step(after_step, progress, log)
+            stopped_by = 0
+            while self.step < self.settings.steps and not (stopped_by := self._stopped_by(stop)):
                 self.meter.add(self._one_step(batches))
                 progress.step(self.step)
-                self._after_step(after_step, progress, log, writer)
+                if writer:
+                    self._save(writer)
+                self._after_step(after_step, progress, log)
             if writer:
                 self._save_last(writer)
-        return self.step == self.settings.steps
+        return stopped_by
 
-    def _after_step(
-        self, act: Hook, progress: TrainingProgress, log: MetricLog | None, writer: CheckpointWriter | None
-    ) -> None:
+    def _left_undone(self, log: MetricLog | None) -> bool:
+        """Return whether the run ended between the newest checkpoint and what comes after its step.
+
+        What is drawn and logged after a step begins when its checkpoint is safe, so that hours of scoring cost no
+        training. Where its line of the log is missing it is done again.
+        """
+        undone = bool(self.fabric.broadcast(self.step > 0 and log is not None and log.last_step != self.step))
+        if not undone and self._logs_now():
+            self.meter.clear()
+        return undone
+
+    def _after_step(self, act: Hook, progress: TrainingProgress, log: MetricLog | None) -> None:
         means = self._means(progress) if self._logs_now() else {}
         stopwatch = time.monotonic()
         values = {**means, **act(self.step)}
@@ -138,28 +153,36 @@ class Trainer:
             log.write(self.step, self.step * self.plan.batch_size, values)
         if means:
             self.meter.clear()
-        if writer and due(self.step, self.settings.checkpoint_every) and self.step < self.settings.steps:
+        # Scores and pictures take time that is not the training's.
+        self.meter.pause(time.monotonic() - stopwatch)
+
+    def _save(self, writer: CheckpointWriter) -> None:
+        """Keep the step if its turn has come, beside the training as long as there is more of it."""
+        if self.step == self.settings.steps:
+            self._save_last(writer)
+        elif due(self.step, self.settings.checkpoint_every):
+            stopwatch = time.monotonic()
             writer.save(self.step, self.state)
             self.kept = self.step
-        # Scores, pictures and checkpoints take time that is not the training's.
-        self.meter.pause(time.monotonic() - stopwatch)
+            self.meter.pause(time.monotonic() - stopwatch)
 
     def _save_last(self, writer: CheckpointWriter) -> None:
         if self.step and self.kept != self.step:
             writer.save_last(self.step, self.state)
+            self.kept = self.step
         writer.wait()
 
     def _writer(self) -> CheckpointWriter:
         return CheckpointWriter(self.folder, self.settings.keep, self.settings.keep_every)
 
-    def _stop_now(self, stop: StopRequest) -> bool:
-        """Return whether to stop: at once alone, at the next log step with others, so that all stop at one step."""
+    def _stopped_by(self, stop: StopRequest) -> int:
+        """Return the signal that asks to stop: at once alone, at the next log step with others, so that all stop."""
         if self.fabric.world_size == 1:
-            return stop.requested
+            return stop.signal
         if self.step % self.settings.log_every:
-            return False
-        asked = torch.tensor(float(stop.requested), device=self.fabric.device)
-        return float(self.fabric.all_reduce(asked, reduce_op="sum")) > 0
+            return 0
+        asked = torch.tensor(float(stop.signal), device=self.fabric.device)
+        return int(self.fabric.all_reduce(asked, reduce_op="max"))
 
     def _batches(self) -> Iterator[Batch]:
         on_cpu = self.fabric.device.type == "cpu"
@@ -181,8 +204,9 @@ class Trainer:
         """Return what is logged of the steps since the last line, and show it."""
         speed = self.meter.speed() * self.plan.batch_size
         means = {**self.meter.means(), "lr": float(self.optimizer.param_groups[0]["lr"]), "images_per_second": speed}
-        left = (self.settings.steps - self.step) * self.plan.batch_size / speed
-        progress.status(self.step, means["loss"], speed, left)
+        if self.meter.timed:
+            left = (self.settings.steps - self.step) * self.plan.batch_size / speed
+            progress.status(self.step, means["loss"], speed, left)
         return means
 
     def _one_step(self, batches: Iterator[Batch]) -> dict[str, Tensor]:

@@ -37,7 +37,7 @@ app.command()(compare)
 
 
 def main() -> None:
-    """Run a command. Exit codes: 2 for a mistake of the user, 1 for a run that failed, 130 for an interruption."""
+    """Run a command. Exit codes: 2 for a mistake of the user, 1 for a run that failed, 128 + n for signal n."""
     from ..backends.errors import Interrupted, RunFailed, UserError, system_line  # noqa: PLC0415 - kept off the path to --help
 
     try:
@@ -54,4 +54,4 @@ def main() -> None:
         sys.exit(1)
     except Interrupted as interruption:
         sys.stderr.write(f"{interruption}\n")
-        sys.exit(130)
+        sys.exit(128 + interruption.signal)

@@ -23,6 +23,7 @@ from latsem.backends.checkpointing.state import TrainingState
 from latsem.backends.checkpointing.store import checkpoints, damage, step_of, verify
 from latsem.backends.checkpointing.writing import CheckpointWriter, save_weights
 from latsem.backends.errors import Interrupted, RunFailed, UserError
+from latsem.backends.evaluation.scoring import Scoring
 from latsem.backends.log import read_lines
 from latsem.backends.meter import Meter
 from latsem.backends.run_folder import RunFolder, write_json
@@ -47,9 +48,10 @@ def same_weights(one: Path, other: Path) -> bool:
     return all(a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a) for a, b in pairs)
 
 
-def log_of(folder: Path) -> list[dict[str, Any]]:
+def log_of(folder: Path) -> list[list[tuple[str, Any]]]:
+    """Return what a log says, in its order; only the speed is not the same each time."""
     lines = [json.loads(line) for line in read_lines(folder / "metrics.jsonl")]
-    return [{name: value for name, value in line.items() if name != "images_per_second"} for line in lines]
+    return [[(name, value) for name, value in line.items() if name != "images_per_second"] for line in lines]
 
 
 def flip(path: Path, bit: int) -> None:
@@ -86,7 +88,39 @@ def test_a_line_of_the_log_is_the_same_wherever_its_steps_were_cut(
                 recipe.run(root=tmp_path / "cut", quiet=True)
     cut = recipe.run(root=tmp_path / "cut", quiet=True).folder
     assert same_weights(whole, cut) and log_of(whole) == log_of(cut)
-    assert [line["step"] for line in log_of(whole)] == [4, 8]
+    assert [dict(line)["step"] for line in log_of(whole)] == [4, 8]
+
+
+@pytest.mark.parametrize("step", [3, 4])
+def test_scoring_that_was_cut_off_costs_no_training_and_is_done_again(
+    step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = load("pixel_coredi", [*QUICK_JOINT, "train.checkpoint_every=1", "evaluate.every=3"])
+    whole = recipe.run(root=tmp_path / "whole", quiet=True).folder
+    original = Scoring.record
+
+    def cut_off(self: Scoring, folder: RunFolder, network: Any, at: int) -> Any:
+        if at == step:
+            raise KeyboardInterrupt
+        return original(self, folder, network, at)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Scoring, "record", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            recipe.run(root=tmp_path / "cut", quiet=True)
+    trained: list[int] = []
+    one_step = Trainer._one_step
+
+    def counted(self: Trainer, batches: Any) -> dict[str, torch.Tensor]:
+        values = one_step(self, batches)
+        trained.append(self.step)
+        return values
+
+    monkeypatch.setattr(Trainer, "_one_step", counted)
+    cut = recipe.run(root=tmp_path / "cut", quiet=True).folder
+    assert trained == list(range(step + 1, 5))
+    assert same_weights(whole, cut) and log_of(whole) == log_of(cut)
+    assert [dict(line)["step"] for line in log_of(cut)] == [2, 3, 4]
 
 
 def test_a_meter_goes_on_from_what_was_kept() -> None:

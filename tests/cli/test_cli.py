@@ -1,12 +1,12 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -148,29 +148,63 @@ def test_the_whole_journey(cli: Cli, tmp_path: Path) -> None:
     assert other.returncode == 2 and "train.seed: 0 -> 5" in other.stderr
 
 
-def test_a_run_has_one_process_and_ctrl_c_keeps_a_checkpoint(cli: Cli, tmp_path: Path) -> None:
-    arguments = ["run", "pixel_jit", *QUICK_JOINT[:-1], "train.steps=100000"]
-    with subprocess.Popen(
-        [sys.executable, "-m", "latsem.cli", *arguments],
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ},
-    ) as process:
+ENDLESS = ["run", "pixel_jit", *QUICK_JOINT[:-1], "train.steps=100000"]
+
+
+@contextmanager
+def training(folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """A real process that trains and has logged something."""
+    command = [sys.executable, "-m", "latsem.cli", *ENDLESS]
+    with subprocess.Popen(command, cwd=folder, stdout=-3, stderr=subprocess.PIPE, text=True) as process:
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline and not any(
-            path.stat().st_size for path in tmp_path.glob("runs/*/*/metrics.jsonl")
+            path.stat().st_size for path in folder.glob("runs/*/*/metrics.jsonl")
         ):
             time.sleep(0.2)
-        second = cli(*arguments)
-        process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
+        yield process
+
+
+def test_a_run_has_one_process(cli: Cli, tmp_path: Path) -> None:
+    with training(tmp_path) as process:
+        second = cli(*ENDLESS)
+        process.kill()
     assert second.returncode == 2 and "another process is training this run" in second.stderr
-    assert process.returncode == 130
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_ends_a_step_keeps_a_checkpoint_and_has_its_exit_code(number: signal.Signals, tmp_path: Path) -> None:
+    with training(tmp_path) as process:
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
     assert "the same command goes on from there" in errors and "Traceback" not in errors
     step = int(errors.split("stopped after step ")[1].split(";")[0])
     assert list(tmp_path.glob(f"runs/*/*/checkpoints/step-{step:08d}/model.safetensors"))
+
+
+def test_a_second_signal_ends_a_run_at_once(tmp_path: Path) -> None:
+    """In the middle of a step that does not end."""
+    hanging = (
+        "import sys, time\n"
+        "from latsem.backends.training import Trainer\n"
+        "from latsem.cli.main import main\n"
+        "def hang(*_):\n"
+        "    print('hanging', flush=True)\n"
+        "    time.sleep(600)\n"
+        "Trainer._one_step = hang\n"
+        f"sys.argv = ['latsem', *{ENDLESS!r}]\n"
+        "main()\n"
+    )
+    command = [sys.executable, "-c", hanging]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        while "hanging" not in process.stdout.readline():
+            assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(timeout=1)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=10) == -signal.SIGTERM
 
 
 def test_compare_runs_what_is_missing_and_prints_a_table(cli: Cli, tmp_path: Path) -> None:
