@@ -186,8 +186,12 @@ def _refuse_other_run(folder: RunFolder, recipe: dict[str, Any]) -> None:
     other = folder.recipe()
     if other == recipe:
         return
-    changed = "; ".join(differences(other, recipe))
-    raise UserError(f"--name: {folder.path} belongs to a run of another recipe ({changed}); choose another name")
+    changed = differences(other, recipe)
+    longer = [line for line in changed if line.startswith("train.steps: ")] == changed
+    remedy = f"train it longer with --resume {folder.path} --extend steps=N, or " if longer else ""
+    raise UserError(
+        f"--name: {folder.path} belongs to a run of another recipe ({'; '.join(changed)}); {remedy}choose another name"
+    )
 
 
 def differences(old: Any, new: Any, path: str = "") -> list[str]:

@@ -16,8 +16,8 @@ from torch import Tensor
 from ..components.images import mean_psnr, to_unit
 from ..components.streams import SEMANTIC
 from .assembly import Assembly
-from .checkpointing.store import checkpoints, damage, remove_leftovers, set_damaged_aside
-from .checkpointing.weights import load_newest
+from .checkpointing.store import checkpoint_at, checkpoints, damage, remove_leftovers, set_damaged_aside
+from .checkpointing.weights import load_newest, load_weights
 from .console import RunConsole, relative
 from .drawing import RunDrawing
 from .errors import Interrupted, RunFailed, system_line
@@ -162,9 +162,18 @@ class Session:
         self._report()
 
     def fit(self) -> None:
-        """Take the statistics that projection and tokenizer need from the data, or from the run if it has begun."""
+        """Take the statistics that projection and tokenizer need from weights that are there, or from the data.
+
+        Raises:
+            UserError: weights to start from that are missing, damaged, or of another model.
+        """
+        start = self.assembly.train.checkpoint
         if checkpoints(self.folder):
             load_newest(self.folder, self.assembly.model)
+        elif start is not None:
+            found = checkpoint_at(start)
+            load_weights(found, self.assembly.model)
+            self.console.say(f"starting from the moving average of {relative(found)}")
         else:
             fit_statistics(self.assembly, self.fabric)
 

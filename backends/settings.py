@@ -65,6 +65,9 @@ class TrainSettings(Settings):
     semantic_dropout: float = Field(
         0.0, ge=0, le=1, description="share of images that go without the semantic stream (ReDi: 0.2 for its guidance)"
     )
+    checkpoint: Path | None = Field(
+        None, description="weights to start from: the moving average of a run, or of one of its checkpoints"
+    )
     seed: int = Field(0, ge=0, le=MAX_SEED, description="decides weights, data order, times and noise")
     log_every: int = Field(50, ge=1, description="steps between lines of metrics.jsonl")
     picture_every: int = Field(500, ge=0, description="steps between pictures; 0: only at the end")
@@ -81,6 +84,11 @@ class TrainSettings(Settings):
         if self.workers != "auto" and self.workers < 0:
             raise ValueError("workers cannot be negative")
         return self
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Yield `(key, message)` for what is not there."""
+        if self.checkpoint is not None and not self.checkpoint.expanduser().is_dir():
+            yield "checkpoint", f"there is no run or checkpoint {self.checkpoint}"
 
 
 def _default_metrics() -> list[MetricSettings]:

@@ -2,25 +2,50 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from .arguments import OverridesArgument, RecipeArgument, RootOption
+from .arguments import OverridesArgument, RootOption
 
 
 def run(
-    recipe: RecipeArgument,
+    recipe: Annotated[
+        str | None, typer.Argument(metavar="RECIPE", help="a YAML file, or the name of a shipped recipe")
+    ] = None,
     overrides: OverridesArgument = None,
+    *,
     name: Annotated[str | None, typer.Option(help="name of the run folder, instead of the time")] = None,
     root: RootOption = Path("runs"),
     dry_run: Annotated[bool, typer.Option("--dry-run", help="build everything, show it, write nothing")] = False,
+    checkpoint: Annotated[
+        Path | None, typer.Option(metavar="RUN|CHECKPOINT", help="start from these weights: a new run, from step 0")
+    ] = None,
+    resume: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="go on with this run exactly, without its recipe's file")
+    ] = None,
+    extend: Annotated[
+        list[str] | None, typer.Option(metavar="steps=N", help="with --resume: train to more steps")
+    ] = None,
 ) -> None:
     """Train, draw, sample and score a recipe; the same command again goes on where it stopped."""
+    from ..backends.errors import UserError  # noqa: PLC0415 - kept off the path to --help
     from ..recipes import load  # noqa: PLC0415
+    from ..recipes.resuming import resume as go_on  # noqa: PLC0415
 
-    loaded = load(recipe, overrides or [])
+    if resume is not None:
+        if recipe is not None or name is not None or checkpoint is not None or dry_run:
+            raise UserError("--resume: goes on with a run as it is: no recipe, no changes, and only --extend beside it")
+        go_on(resume, extend or [])
+        return
+    if recipe is None:
+        raise UserError("name a recipe ('latsem list recipe'), or a run to go on with: --resume RUN")
+    if extend:
+        raise UserError("--extend: name the run that is to be longer: --resume RUN --extend steps=N")
+    changes = [*(overrides or []), *([f"train.checkpoint={json.dumps(str(checkpoint))}"] if checkpoint else [])]
+    loaded = load(recipe, changes)
     if dry_run:
         loaded.dry_run(name=name, root=root)
     else:

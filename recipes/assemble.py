@@ -164,7 +164,11 @@ def open_session(recipe: Recipe, *, root: Path, name: str | None = None, quiet: 
     Raises:
         UserError: `name` belongs to a run of another recipe.
     """
-    folder = claim_folder(root, recipe.name, recipe.resolved(), name)
+    return session_in(claim_folder(root, recipe.name, recipe.resolved(), name), recipe, quiet=quiet)
+
+
+def session_in(folder: RunFolder, recipe: Recipe, *, quiet: bool = False) -> Session:
+    """Return a session of a recipe in its folder."""
     session = Session(assemble(recipe, begun_with=folder.feed()), folder, quiet=quiet)
     # A source may know only now that its images are not labelled.
     late = derive.label_warnings(recipe.settings, session.assembly.source.num_classes)

@@ -42,6 +42,8 @@ def outside_problems(recipe: RecipeSettings, *, data_needed: bool = True) -> Ite
     if data_needed:
         for key, message in recipe.data.problems():
             yield ("data", key), message
+        for key, message in recipe.train.problems():
+            yield ("train", key), message
     for key, message in recipe.tokenizer.problems():
         yield ("tokenizer", key), message
 

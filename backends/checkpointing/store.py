@@ -45,6 +45,16 @@ def newest_checkpoint(folder: RunFolder) -> Path:
     return found[-1]
 
 
+def checkpoint_at(path: Path) -> Path:
+    """Return a checkpoint, or the newest one of a run.
+
+    Raises:
+        UserError: there is neither.
+    """
+    path = path.expanduser()
+    return path.resolve() if (path / STATE).is_file() else newest_checkpoint(RunFolder(path))
+
+
 def damage(checkpoint: Path) -> str:
     """Return the first file of a checkpoint that is not as it was written, and what is wrong; empty if all are."""
     try:
