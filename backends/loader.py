@@ -167,6 +167,12 @@ def training_batches(
     return iter(DataLoader(items, batch_sampler=sampler, num_workers=workers, pin_memory=pin))
 
 
+def step_batches(feed: Feed, plan: BatchPlan, *, seed: int, rank: int, step: int) -> Iterator[tuple[list[Key], Batch]]:
+    """Yield the micro-batches of one step again, with the keys of their images."""
+    for keys in MicroBatches(len(feed), plan, seed, rank, range(step - 1, step), blocks=blocks_of(feed.source)):
+        yield keys, default_collate([feed[key] for key in keys])
+
+
 def pieces(indices: range, size: int) -> Iterator[range]:
     """Yield a range in pieces of at most `size`."""
     return (indices[start : start + size] for start in range(0, len(indices), size))

@@ -59,7 +59,7 @@ class Memory:
 class _RehearsedTrainer(Trainer):
     """The training loop, but for what it reads of values."""
 
-    def _require_finite(self, norm: Tensor, step: int) -> None:
+    def _judge(self, step: int, values: dict[str, Tensor]) -> None:
         pass
 
     def _update_weights(self) -> None:
@@ -188,12 +188,7 @@ class Rehearsal:
         # A fake tensor that knows its value copies it, and asks for its address on the way.
         with without_fakes(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Accessing the data pointer of FakeTensor")
-            trainer = _RehearsedTrainer(self.fabric, assembly, folder, self.plan, console)
-        if self.fabric.device.type == "cuda":
-            # The default there, for parameters that are not fake.
-            for group in trainer.optimizer.param_groups:
-                group["foreach"] = True
-        return trainer
+            return _RehearsedTrainer(self.fabric, assembly, folder, self.plan, console)
 
     def _batch(self) -> Batch:
         count = self.plan.micro_batch

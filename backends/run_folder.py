@@ -79,6 +79,11 @@ class RunFolder:
         return self.path / "evaluation"
 
     @property
+    def replays(self) -> Path:
+        """Folder of steps that failed."""
+        return self.path / "replay"
+
+    @property
     def done(self) -> Path:
         """Exists once the run has ended."""
         return self.path / "done.json"

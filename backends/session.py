@@ -29,11 +29,12 @@ from .hardware import device_name, environment, make_fabric, release_freed_memor
 from .loader import ImageFeed, batch_plan, fixed_batches
 from .model import JointModel
 from .processes import in_first, leave
+from .replay import write_replay
 from .reporting.page import FILE as REPORT
 from .reporting.run_report import refresh_run_report
 from .run_folder import RunFolder, write_atomically, write_json
 from .screen import screen_rows
-from .training import Trainer, due, fit_statistics
+from .training import NotFinite, Trainer, due, fit_statistics
 
 RECONSTRUCTED = {"cpu": 2**17, "cuda": 2**24}
 """Pixels that are reconstructed to say what the space loses: 128 images of 32 x 32; of 256 x 256 two on a CPU, which
@@ -152,7 +153,10 @@ class Session:
         trainer = Trainer(self.fabric, self.assembly, self.folder, self.plan, self.console)
         if trainer.step:
             self.console.say(f"going on after step {trainer.step}")
-        number = trainer.train(lambda step: self._after_step(trainer, step))
+        try:
+            number = trainer.train(lambda step: self._after_step(trainer, step))
+        except NotFinite as failure:
+            raise RunFailed(self._not_finite(trainer, failure)) from None
         if number:
             self._report()
             raise Interrupted(f"stopped after step {trainer.step}; the same command goes on from there", number)
@@ -160,6 +164,20 @@ class Session:
             self.drawing.draw_evolution()
             write_json(self.folder.done, {"step": trainer.step, "scores": self._last_scores()})
         self._report()
+
+    def _not_finite(self, trainer: Trainer, failure: NotFinite) -> str:
+        """Keep the step that failed, and return what is said of it."""
+        path = self.folder.replays / f"step-{failure.step:08d}.safetensors"
+        if self.fabric.is_global_zero:
+            write_replay(trainer, self.precision, failure, path)
+        # A process that ends takes the others with it.
+        self.fabric.barrier()
+        kept = checkpoints(self.folder)
+        stays = f"{kept[-1].name} is kept" if kept else "there was no checkpoint yet"
+        return (
+            f"{failure}; {stays}. 'latsem replay {relative(path)}' computes it again and says where it begins; a lower "
+            "train.lr or fabric.precision=32-true may help, train.skip_nonfinite leaves out some"
+        )
 
     def fit(self) -> None:
         """Take the statistics that projection and tokenizer need from weights that are there, or from the data.

@@ -73,6 +73,9 @@ class TrainSettings(Settings):
     picture_every: int = Field(500, ge=0, description="steps between pictures; 0: only at the end")
     picture_images: int = Field(64, ge=0, description="generated images in a picture; 0: none")
     checkpoint_every: int = Field(1000, ge=0, description="steps between checkpoints; 0: only at the end")
+    skip_nonfinite: int = Field(
+        0, ge=0, description="steps with a loss or gradient that is not finite that are left out before the run fails"
+    )
     keep: int = Field(2, ge=1, description="how many of the newest checkpoints stay")
     keep_every: int = Field(0, ge=0, description="checkpoints of multiples of so many steps stay for good; 0: none do")
     workers: int | Auto = Field("auto", description="processes that read images; auto: none on a CPU, 4 else")

@@ -14,14 +14,14 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 
-def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
-    """Write a safetensors file.
+def save_tensors(tensors: dict[str, Tensor], path: Path, notes: dict[str, str] | None = None) -> None:
+    """Write a safetensors file, with notes in its head.
 
     Raises:
         OSError: it cannot be written; part of it may be left.
     """
     try:
-        save_file(tensors, path)
+        save_file(tensors, path, notes)
     except SafetensorError as error:
         # The library hides the number of the system's error in its text.
         found = re.search(r"os error (\d+)", str(error))

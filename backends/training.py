@@ -11,22 +11,22 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from ..components.streams import SEMANTIC
 from ..components.torchvision_import import ensure_torchvision
 from .assembly import Assembly
 from .checkpointing.state import TrainingState
 from .checkpointing.store import checkpoints
 from .checkpointing.writing import CheckpointWriter
 from .console import RunConsole, TrainingProgress
-from .errors import RunFailed
+from .guard import FiniteGuard
 from .interrupt import StopRequest
 from .loader import LABEL, Batch, BatchPlan, batches_at, training_batches
 from .log import MetricLog
 from .meter import Meter
-from .model import JointModel, TrainingBatch
+from .model import JointModel
+from .objective import Objective
 from .processes import FabricMerge
-from .randomness import derived_generator
 from .run_folder import RunFolder
+from .settings import TrainSettings
 
 Hook = Callable[[int], dict[str, float]]
 """Called after a step; what it returns is logged."""
@@ -52,16 +52,19 @@ def make_ema(model: JointModel, decay: float) -> nn.Module:
     return ema
 
 
-def make_optimizer(model: JointModel, assembly: Assembly) -> torch.optim.AdamW:
-    """Return AdamW; a projection with its own learning rate is its own group."""
-    train = assembly.train
+def make_optimizer(model: JointModel, train: TrainSettings) -> torch.optim.AdamW:
+    """Return AdamW; a projection with its own learning rate is its own group.
+
+    Fused: that one can leave out a step of which it is told on the device.
+    """
     own_rate = model.projection.learning_rate if model.projection is not None else None
     projection = list(model.projection.parameters()) if model.projection is not None else []
     inside = {id(parameter) for parameter in projection}
     groups = [{"params": [p for p in model.parameters() if id(p) not in inside], "lr": train.lr}]
     if projection:
         groups.append({"params": projection, "lr": own_rate or train.lr})
-    return torch.optim.AdamW(groups, betas=(train.betas[0], train.betas[1]), weight_decay=train.weight_decay)
+    betas = (train.betas[0], train.betas[1])
+    return torch.optim.AdamW(groups, betas=betas, weight_decay=train.weight_decay, fused=True)
 
 
 def fit_statistics(assembly: Assembly, fabric: Fabric) -> None:
@@ -82,6 +85,18 @@ def fit_statistics(assembly: Assembly, fabric: Fabric) -> None:
     assembly.space.tokenizer.fit((feed.code(batch) for batch in share(assembly.measure_images)), merge)
 
 
+class NotFinite(Exception):  # noqa: N818
+    """The loss or the gradient of a step was not finite; the state is that before it.
+
+    Attributes:
+        values: what came out of it, if this process knows all of it.
+    """
+
+    def __init__(self, step: int, values: dict[str, Tensor]) -> None:
+        super().__init__(f"step {step}: the loss or the gradient is not finite")
+        self.step, self.values = step, values
+
+
 class Trainer:
     """Trains the model of an assembly in a run folder, from the newest checkpoint on if there is one.
 
@@ -94,11 +109,14 @@ class Trainer:
         self.fabric, self.assembly, self.folder, self.plan, self.console = fabric, assembly, folder, plan, console
         self.settings = assembly.train
         model = assembly.model
-        self.optimizer = make_optimizer(model, assembly)
+        self.optimizer = make_optimizer(model, assembly.train)
         self.ema = make_ema(model, self.settings.ema)
         self.base_rates = [float(group["lr"]) for group in self.optimizer.param_groups]
         self.meter = Meter()
-        self.state = TrainingState(model, self.average, self.optimizer, self.meter)
+        self.objective = Objective(assembly, self.settings)
+        projection = list(model.projection.buffers()) if model.projection is not None else []
+        self.guard = FiniteGuard(fabric, projection, self.settings.skip_nonfinite)
+        self.state = TrainingState(model, self.average, self.optimizer, self.meter, self.guard)
         found = checkpoints(folder)
         self.step = self.state.load(found[-1]) if found else 0
         self.kept = self.step if found else None
@@ -212,57 +230,49 @@ class Trainer:
     def _one_step(self, batches: Iterator[Batch]) -> dict[str, Tensor]:
         step = self.step + 1
         self._set_rates(step)
-        generator = derived_generator(self.fabric.device, "step", self.settings.seed, step, self.fabric.global_rank)
+        generator = self.objective.generator(self.fabric.device, step, self.fabric.global_rank)
         values: dict[str, Tensor] = {}
         self.wrapped.train()
+        self.guard.begin()
         for part in range(self.plan.accumulation):
             last = part + 1 == self.plan.accumulation
             with self.fabric.no_backward_sync(self.wrapped, enabled=not last):
                 for name, value in self._backward(next(batches), generator).items():
                     values[name] = values.get(name, torch.zeros(())) + value / self.plan.accumulation
         values["gradient_norm"] = self._gradient_norm()
-        self._require_finite(values["gradient_norm"], step)
+        self._judge(step, values)
         self._update_weights()
         self.ema.update(self.assembly.model, step=step)  # type: ignore[operator]
         self.step = step
         return values
 
-    def _require_finite(self, norm: Tensor, step: int) -> None:
-        if not bool(norm.isfinite()):
-            raise RunFailed(
-                f"step {step}: the gradient is not finite; the last checkpoint is kept. A lower train.lr or "
-                "fabric.precision=32-true may help"
-            )
+    def _judge(self, step: int, values: dict[str, Tensor]) -> None:
+        """Let the optimizer leave out a step that is not finite, and fail at one too many."""
+        left_out = self.guard.judge(step, values["loss"], values["gradient_norm"])
+        self.optimizer.found_inf = left_out  # type: ignore[attr-defined] - as torch's own GradScaler does
+        if self.settings.skip_nonfinite:
+            values["skipped"] = self.guard.skipped.float()
+        failed = self.guard.failure() if self._may_wait(step) else 0
+        if failed:
+            raise NotFinite(failed, values if failed == step and self.fabric.world_size == 1 else {})
 
     def _update_weights(self) -> None:
         self.wrapped_optimizer.step()
         self.wrapped_optimizer.zero_grad()
 
+    def _may_wait(self, step: int) -> bool:
+        """Return whether to look for a failure: where that costs nothing, and before anything is logged or kept."""
+        kept = step == self.settings.steps or due(step, self.settings.checkpoint_every)
+        return self.fabric.device.type == "cpu" or kept or due(step, self.settings.log_every)
+
     def _backward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
-        device, process = self.fabric.device, self.assembly.model.process
-        batch = {name: values.to(device, non_blocking=True) for name, values in batch.items()}
+        batch = {name: values.to(self.fabric.device, non_blocking=True) for name, values in batch.items()}
         with self.fabric.autocast():
             encoded = self.assembly.feed.encode(batch)
-        count = len(batch[LABEL])
-        labels = self._drop_labels(batch[LABEL], generator)
-        noise, times = process.sample_noise(count, generator), process.sample_times(count, generator)
-        observation = self.assembly.space.observe(encoded, generator)
-        shown = self._drop_semantics(count, generator)
-        terms, log = self.wrapped(TrainingBatch(observation, labels, noise, times, shown))
+        terms, log = self.wrapped(self.objective.batch(encoded, batch[LABEL], generator))
         loss = torch.stack(list(terms.values())).sum()
         self.fabric.backward(loss / self.plan.accumulation)
         return {"loss": loss.detach(), **{f"loss/{name}": term.detach() for name, term in terms.items()}, **log}
-
-    def _drop_labels(self, labels: Tensor, generator: torch.Generator) -> Tensor:
-        dropped = torch.rand(len(labels), generator=generator, device=labels.device) < self.settings.class_dropout
-        return torch.where(dropped, self.assembly.num_classes, labels)
-
-    def _drop_semantics(self, count: int, generator: torch.Generator) -> dict[str, Tensor]:
-        """Return which images have their semantic stream: each image's own draw."""
-        if not self.settings.semantic_dropout or SEMANTIC not in self.assembly.streams:
-            return {}
-        drawn = torch.rand(count, generator=generator, device=generator.device)
-        return {SEMANTIC: (drawn >= self.settings.semantic_dropout).float()}
 
     def _gradient_norm(self) -> Tensor:
         norm = self.fabric.clip_gradients(

@@ -13,6 +13,7 @@ from .evaluate import evaluate
 from .features import features
 from .import_ import import_
 from .list import list_parts
+from .replay import replay
 from .run import run
 from .sample import sample
 from .show import show
@@ -34,6 +35,7 @@ app.command("import")(import_)
 app.command()(sample)
 app.command()(evaluate)
 app.command()(compare)
+app.command()(replay)
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from ..guard import FiniteGuard
 from ..meter import Meter
 from .store import step_of
 from .weights import load_into
@@ -21,12 +22,14 @@ class TrainingState:
 
     Attributes:
         meter: sums of what will be logged, since the last line of the log.
+        guard: how many steps were left out.
     """
 
     model: nn.Module
     ema: nn.Module
     optimizer: torch.optim.Optimizer
     meter: Meter
+    guard: FiniteGuard
 
     def tensors(self, *, copy: bool) -> dict[str, dict[str, Tensor]]:
         """Return all tensors in main memory, by file and name.
@@ -39,6 +42,7 @@ class TrainingState:
             "ema": self.ema.state_dict(),
             "optimizer": self._optimizer_tensors(),
             "meter": self.meter.tensors(),
+            "guard": self.guard.tensors(),
         }
         return {name: in_main_memory(tensors, copy=copy) for name, tensors in files.items()}
 
@@ -52,6 +56,7 @@ class TrainingState:
         load_into(self.ema, checkpoint / "ema.safetensors")
         self._load_optimizer(load_file(checkpoint / "optimizer.safetensors"))
         self.meter.restore(load_file(checkpoint / "meter.safetensors"))
+        self.guard.restore(load_file(checkpoint / "guard.safetensors"))
         return step_of(checkpoint)
 
     def _optimizer_tensors(self) -> dict[str, Tensor]:

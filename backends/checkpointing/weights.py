@@ -52,7 +52,7 @@ def load_newest_part(folder: RunFolder, part: nn.Module, name: str) -> int:
     path = newest / "ema.safetensors"
     with safe_open(path, framework="pt") as file:
         keys = [key for key in file.keys() if key.startswith(f"{name}.")]  # noqa: SIM118
-        _fill(part, {key.removeprefix(f"{name}."): file.get_tensor(key) for key in keys}, path)
+        fill(part, {key.removeprefix(f"{name}."): file.get_tensor(key) for key in keys}, path)
     return step_of(newest)
 
 
@@ -62,10 +62,15 @@ def load_into(model: nn.Module, path: Path) -> None:
     Raises:
         UserError: they belong to another model.
     """
-    _fill(model, load_file(path), path)
+    fill(model, load_file(path), path)
 
 
-def _fill(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
+def fill(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
+    """Give a model the weights of a file.
+
+    Raises:
+        UserError: they belong to another model.
+    """
     problem = misfits(tensors, model)
     if problem:
         raise UserError(f"{path}: these weights belong to another model ({problem}); load them with their own recipe")

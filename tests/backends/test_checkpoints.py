@@ -24,15 +24,18 @@ from latsem.backends.checkpointing.store import checkpoints, damage, step_of, ve
 from latsem.backends.checkpointing.writing import CheckpointWriter, save_weights
 from latsem.backends.errors import Interrupted, RunFailed, UserError
 from latsem.backends.evaluation.scoring import Scoring
+from latsem.backends.guard import FiniteGuard
+from latsem.backends.hardware import make_fabric
 from latsem.backends.log import read_lines
 from latsem.backends.meter import Meter
 from latsem.backends.run_folder import RunFolder, write_json
+from latsem.backends.settings import FabricSettings
 from latsem.backends.training import Trainer
 from latsem.recipes import load
 from latsem.recipes.assemble import open_run
 
 IMAGE_ONLY = [*QUICK[:-1], "evaluate.samples=0"]
-FILES = ("model", "ema", "optimizer", "meter")
+FILES = ("model", "ema", "optimizer", "meter", "guard")
 
 
 def steps_of(folder: Path) -> list[int]:
@@ -212,7 +215,8 @@ def test_the_newest_stay_and_those_of_round_steps(keep: int, every: int, kept: l
 
 
 def state_of(module: torch.nn.Module) -> TrainingState:
-    return TrainingState(module, module, torch.optim.AdamW(module.parameters()), Meter())
+    guard = FiniteGuard(make_fabric(FabricSettings(accelerator="cpu")), [], 0)
+    return TrainingState(module, module, torch.optim.AdamW(module.parameters()), Meter(), guard)
 
 
 def test_training_goes_on_while_a_checkpoint_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

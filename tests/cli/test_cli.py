@@ -207,6 +207,22 @@ def test_a_second_signal_ends_a_run_at_once(tmp_path: Path) -> None:
         assert process.wait(timeout=10) == -signal.SIGTERM
 
 
+@pytest.mark.parametrize("devices", [1, 2])
+def test_a_run_that_diverges_says_how_to_see_why(devices: int, cli: Cli, tmp_path: Path) -> None:
+    """On two processes, too: the line is said once, nobody waits for the other, and the step is computed again."""
+    wild = ("train.lr=1e30", "train.warmup=0", "train.steps=20", f"fabric.devices={devices}", "train.clip=0")
+    failed = cli("run", "pixel_jit", *QUICK_JOINT[:-1], *wild, "fabric.accelerator=cpu")
+    assert failed.returncode == 1 and "Traceback" not in failed.stderr, failed.stderr
+    line = next(line for line in failed.stderr.splitlines() if "latsem replay" in line)
+    assert "the loss or the gradient is not finite" in line
+    file = line.split("'latsem replay ")[1].split("'")[0]
+    replayed = cli("replay", file)
+    assert replayed.returncode == 0, replayed.stdout + replayed.stderr
+    assert "the same as in the run, bit for bit" in replayed.stdout and f"{devices} process(es)" in replayed.stdout
+    assert "gradients that are not finite: " in replayed.stdout
+    assert cli("replay", "README.md").returncode == 2
+
+
 def test_compare_runs_what_is_missing_and_prints_a_table(cli: Cli, tmp_path: Path) -> None:
     changes = [argument for change in QUICK_JOINT[:-1] for argument in ("--set", change)]
     done = cli("compare", "pixel_jit", "pixel_coredi", "--seeds", "2", *changes, timeout=400)
