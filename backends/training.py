@@ -249,7 +249,8 @@ class Trainer:
     def _judge(self, step: int, values: dict[str, Tensor]) -> None:
         """Let the optimizer leave out a step that is not finite, and fail at one too many."""
         left_out = self.guard.judge(step, values["loss"], values["gradient_norm"])
-        self.optimizer.found_inf = left_out  # type: ignore[attr-defined] - as torch's own GradScaler does
+        # What torch's own GradScaler tells a fused optimizer.
+        self.optimizer.found_inf = left_out  # type: ignore[attr-defined]
         if self.settings.skip_nonfinite:
             values["skipped"] = self.guard.skipped.float()
         failed = self.guard.failure() if self._may_wait(step) else 0
