@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, given
-from hypothesis import settings as configured
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from latsem.backends.errors import UserError
@@ -19,7 +18,7 @@ from latsem.recipes import load
 from latsem.recipes.yaml_reader import KeyPath
 
 NAMES = ["pixel_coredi", "latent_redi", "imagenet256/latent_coredi_b"]
-hostile = configured(
+hostile = settings(
     max_examples=100,
     deadline=10_000,
     database=None,
