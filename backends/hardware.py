@@ -72,8 +72,11 @@ def world_size(settings: FabricSettings) -> int:
 
 
 def quiet_fabric() -> None:
-    """Keep Fabric's notes off the error stream: the screen says precision and processes. Its warnings stay."""
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    """Keep Fabric's notes on precision and processes off the error stream: the screen says both.
+
+    Its warnings stay, and what it says of a process that died before it ends the others.
+    """
+    logging.getLogger("lightning_fabric.utilities.rank_zero").setLevel(logging.WARNING)
 
 
 def make_fabric(settings: FabricSettings) -> Fabric:
