@@ -308,8 +308,8 @@ def test_a_full_disk_keeps_the_shards_before_it(
     written = tensor_files.save_file
     calls: list[Path] = []
 
-    def failing(tensors: dict[str, torch.Tensor], path: Path) -> None:
-        written(tensors, path)
+    def failing(tensors: dict[str, torch.Tensor], path: Path, notes: dict[str, str] | None) -> None:
+        written(tensors, path, notes)
         if "shard" in path.name:
             calls.append(path)
             if len(calls) == 3:
