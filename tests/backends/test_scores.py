@@ -13,7 +13,7 @@ import pytest
 import torch
 from conftest import QUICK, QUICK_JOINT
 
-from latsem.backends.checkpointing.store import newest_checkpoint
+from latsem.backends.checkpointing.writing import save_weights
 from latsem.backends.errors import RunFailed, UserError
 from latsem.backends.evaluation.protocol import clashes, digest
 from latsem.backends.evaluation.records import score_lines, scores_of
@@ -28,7 +28,7 @@ from latsem.backends.settings import EvaluateSettings, FabricSettings
 from latsem.components.moments import Moments
 from latsem.components.registry import create
 from latsem.recipes import load
-from latsem.recipes.assemble import open_run
+from latsem.recipes.assemble import assemble, open_run
 from latsem.recipes.evaluating import evaluate_run
 
 ALL = "evaluate.metrics=[frechet, {name: kernel, subset_size: 20}, precision_recall, density_coverage]"
@@ -236,13 +236,8 @@ def test_the_last_weights_can_be_scored(folder: Path) -> None:
 
 def test_last_weights_that_were_not_kept_are_one_line(folder: Path) -> None:
     run = RunFolder(folder)
-    alone = run.checkpoints / "step-00000009"
-    newest = newest_checkpoint(run)
-    alone.mkdir()
+    alone = save_weights(run, 9, assemble(load("latent_redi", QUICK_JOINT)).model)
     try:
-        (alone / "ema.safetensors").write_bytes((newest / "ema.safetensors").read_bytes())
-        sums = {"ema.safetensors": json.loads((newest / "state.json").read_text())["sha256"]["ema.safetensors"]}
-        (alone / "state.json").write_text(json.dumps({"step": 9, "sha256": sums}))
         with pytest.raises(UserError, match="step-00000009: holds no last weights"):
             evaluate_run(folder, [*SCORED, "evaluate.weights=last"])
     finally:
