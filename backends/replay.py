@@ -37,7 +37,8 @@ class Recorded:
         parts: micro-batches of a process.
         images: names of the images, by process and part.
         device: kind of device that computed the step.
-        values: loss terms and the norm of the gradient, as text (`nan`, or a number with all its digits).
+        values: loss terms and the norm of the gradient, as text (`nan`, or a number with all its digits): the run's
+            own or, where no process had all of them at hand, computed once more when the file was written.
     """
 
     recipe: dict[str, Any]

@@ -143,9 +143,13 @@ class Session:
         try:
             yield
         except OSError as error:
-            kept = checkpoints(self.folder)
-            then = f"{kept[-1].name} is kept; the same command goes on from there" if kept else "nothing is kept yet"
-            raise RunFailed(f"{system_line(error)}; {then}") from error
+            then = "; the same command goes on from there" if checkpoints(self.folder) else ""
+            raise RunFailed(f"{system_line(error)}; {self._kept()}{then}") from error
+
+    def _kept(self) -> str:
+        """Return what a run that fails has kept."""
+        kept = checkpoints(self.folder)
+        return f"{kept[-1].name} is kept" if kept else "nothing is kept yet"
 
     def _train(self) -> None:
         if isinstance(self.assembly.feed, ImageFeed):
@@ -168,15 +172,18 @@ class Session:
     def _not_finite(self, trainer: Trainer, failure: NotFinite) -> str:
         """Keep the step that failed, and return what is said of it."""
         path = self.folder.replays / f"step-{failure.step:08d}.safetensors"
+        again = f"'latsem replay {relative(path)}' computes it again and says where it begins"
         if self.fabric.is_global_zero:
-            write_replay(trainer, self.precision, failure, path)
+            try:
+                write_replay(trainer, self.precision, failure, path)
+            except OSError as error:
+                path.unlink(missing_ok=True)
+                again = f"it could not be written for a replay ({system_line(error)})"
         # A process that ends takes the others with it.
         self.fabric.barrier()
-        kept = checkpoints(self.folder)
-        stays = f"{kept[-1].name} is kept" if kept else "there was no checkpoint yet"
         return (
-            f"{failure}; {stays}. 'latsem replay {relative(path)}' computes it again and says where it begins; a lower "
-            "train.lr or fabric.precision=32-true may help, train.skip_nonfinite leaves out some"
+            f"{failure}; {self._kept()}. {again}; a lower train.lr or fabric.precision=32-true may help, "
+            "train.skip_nonfinite leaves out some"
         )
 
     def fit(self) -> None:

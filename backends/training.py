@@ -114,8 +114,10 @@ class Trainer:
         self.base_rates = [float(group["lr"]) for group in self.optimizer.param_groups]
         self.meter = Meter()
         self.objective = Objective(assembly, self.settings)
-        projection = list(model.projection.buffers()) if model.projection is not None else []
-        self.guard = FiniteGuard(fabric, projection, self.settings.skip_nonfinite)
+        # Only a projection that learns keeps running statistics.
+        learns = model.projection is not None and any(True for _ in model.projection.parameters())
+        changing = list(model.projection.buffers()) if model.projection is not None and learns else []
+        self.guard = FiniteGuard(fabric, changing, self.settings.skip_nonfinite)
         self.state = TrainingState(model, self.average, self.optimizer, self.meter, self.guard)
         found = checkpoints(folder)
         self.step = self.state.load(found[-1]) if found else 0

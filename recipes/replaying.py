@@ -43,4 +43,4 @@ def report(found: Replayed) -> Iterator[str]:
     yield f"not finite before the step: {', '.join(found.given[:SHOWN]) or 'nothing'}"
     yield f"begins in: {found.module or 'no module of the model'}"
     yield f"gradients that are not finite: {found.gradients[0]} of {found.gradients[1]} tensors"
-    yield "the same as in the run, bit for bit" if found.same else "not the same as in the run"
+    yield "the same as recorded, bit for bit" if found.same else "not the same as recorded"

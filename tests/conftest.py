@@ -7,16 +7,19 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import io
+import json
 import subprocess
 import sys
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 torch.set_num_threads(1)
 
@@ -43,6 +46,23 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip what needs a CUDA device where there is none, and say so."""
     if item.get_closest_marker("cuda") and not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")
+
+
+def checkpoint_tensors(folder: Path, file: str, step: int | None = None) -> dict[str, torch.Tensor]:
+    """Return what a file of a run's checkpoint holds: that of a step, or the newest."""
+    named = sorted(folder.glob("checkpoints/step-*")) if step is None else [folder / f"checkpoints/step-{step:08d}"]
+    return load_file(named[-1] / f"{file}.safetensors")
+
+
+def same_tensors(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    """Return whether names and all bits are the same."""
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def log_of(folder: Path) -> list[list[tuple[str, Any]]]:
+    """Return what a run's log says, in its order; only the speed is not the same each time."""
+    lines = map(json.loads, (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines())
+    return [[(name, value) for name, value in line.items() if name != "images_per_second"] for line in lines]
 
 
 @pytest.fixture

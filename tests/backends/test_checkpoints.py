@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import shutil
 import signal
@@ -15,8 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import QUICK, QUICK_JOINT
-from safetensors.torch import load_file
+from conftest import QUICK, QUICK_JOINT, checkpoint_tensors, log_of, same_tensors
 
 from latsem.backends.checkpointing import writing
 from latsem.backends.checkpointing.state import TrainingState
@@ -26,7 +24,6 @@ from latsem.backends.errors import Interrupted, RunFailed, UserError
 from latsem.backends.evaluation.scoring import Scoring
 from latsem.backends.guard import FiniteGuard
 from latsem.backends.hardware import make_fabric
-from latsem.backends.log import read_lines
 from latsem.backends.meter import Meter
 from latsem.backends.run_folder import RunFolder, write_json
 from latsem.backends.settings import FabricSettings
@@ -42,19 +39,8 @@ def steps_of(folder: Path) -> list[int]:
     return [step_of(path) for path in checkpoints(RunFolder(folder))]
 
 
-def tensors(folder: Path, file: str) -> dict[str, torch.Tensor]:
-    return load_file(checkpoints(RunFolder(folder))[-1] / f"{file}.safetensors")
-
-
 def same_weights(one: Path, other: Path) -> bool:
-    pairs = [(tensors(one, file), tensors(other, file)) for file in FILES]
-    return all(a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a) for a, b in pairs)
-
-
-def log_of(folder: Path) -> list[list[tuple[str, Any]]]:
-    """Return what a log says, in its order; only the speed is not the same each time."""
-    lines = [json.loads(line) for line in read_lines(folder / "metrics.jsonl")]
-    return [[(name, value) for name, value in line.items() if name != "images_per_second"] for line in lines]
+    return all(same_tensors(checkpoint_tensors(one, file), checkpoint_tensors(other, file)) for file in FILES)
 
 
 def flip(path: Path, bit: int) -> None:
@@ -237,7 +223,7 @@ def test_training_goes_on_while_a_checkpoint_is_written(tmp_path: Path, monkeypa
     go.set()
     writer.wait()
     writer.close()
-    assert torch.equal(tensors(tmp_path, "model")["weight"], before)
+    assert torch.equal(checkpoint_tensors(tmp_path, "model")["weight"], before)
 
 
 def test_what_goes_wrong_in_writing_is_raised_by_the_next_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -11,9 +12,10 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import QUICK, QUICK_JOINT
+from conftest import QUICK, QUICK_JOINT, checkpoint_tensors, same_tensors
 from safetensors.torch import load_file
 
+from latsem.backends import replay
 from latsem.backends.checkpointing.store import checkpoints
 from latsem.backends.errors import RunFailed, UserError
 from latsem.backends.guard import FiniteGuard
@@ -98,14 +100,6 @@ BREAKS: dict[str, Break] = {
 }
 
 
-def tensors(folder: Path, step: int, file: str) -> dict[str, torch.Tensor]:
-    return load_file(folder / "checkpoints" / f"step-{step:08d}" / f"{file}.safetensors")
-
-
-def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
-    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
-
-
 def failed(message: str) -> tuple[int, Path]:
     found = re.search(r"step (\d+): .*'latsem replay (\S+)'", message)
     assert found, message
@@ -124,11 +118,11 @@ def test_a_step_that_is_not_finite_is_caught_before_it_and_replayed_bit_for_bit(
     step, file = failed(str(failure.value))
     assert step == 4 and file.is_file()
     kept = {name.removeprefix("model/"): x for name, x in load_file(file).items() if name.startswith("model/")}
-    before = tensors(whole.folder, 3, "model")
+    before = checkpoint_tensors(whole.folder, "model", 3)
     if name == "loss":
         assert len([key for key in before if not torch.equal(before[key], kept[key])]) == 1, "the one that was broken"
     else:
-        assert same(kept, before), "weights and running statistics are those before the step"
+        assert same_tensors(kept, before), "weights and running statistics are those before the step"
     found = replay_file(file)
     assert found.same, (found.values, found.recorded.values)
     assert found.recorded.step == 4 and len(found.recorded.images[0][0]) == 8
@@ -162,7 +156,7 @@ def test_a_device_that_is_not_waited_for_changes_nothing_either(
     step, file = failed(str(failure.value))
     assert step == 3 and computed == [1, 2, 3, 4, 5]
     kept = {name.removeprefix("model/"): x for name, x in load_file(file).items() if name.startswith("model/")}
-    assert same(kept, tensors(whole.folder, 2, "model"))
+    assert same_tensors(kept, checkpoint_tensors(whole.folder, "model", 2))
     assert replay_file(file).same
 
 
@@ -194,13 +188,15 @@ def test_so_many_steps_may_be_left_out(tmp_path: Path, monkeypatch: pytest.Monke
     with broken_at(2, 5):
         folder = load("pixel_coredi", changes).run(root=tmp_path / "two", quiet=True).folder
     for file in ("model", "optimizer"):
-        assert same(tensors(folder, 1, file), tensors(folder, 2, file))
-        assert not same(tensors(folder, 2, file), tensors(folder, 3, file))
+        assert same_tensors(checkpoint_tensors(folder, file, 1), checkpoint_tensors(folder, file, 2))
+        assert not same_tensors(checkpoint_tensors(folder, file, 2), checkpoint_tensors(folder, file, 3))
     lines = [json.loads(line) for line in read_lines(folder / "metrics.jsonl")]
     assert all(
-        bool(value.isfinite().all()) for value in tensors(folder, 6, "ema").values() if value.is_floating_point()
+        bool(value.isfinite().all())
+        for value in checkpoint_tensors(folder, "ema", 6).values()
+        if value.is_floating_point()
     )
-    assert [line["step"] for line in lines] == [3, 6] and int(tensors(folder, 6, "guard")["skipped"]) == 2
+    assert [line["step"] for line in lines] == [3, 6] and int(checkpoint_tensors(folder, "guard", 6)["skipped"]) == 2
     with broken_at(2, 3, 5), pytest.raises(RunFailed, match="step 5: ") as failure:
         load("pixel_coredi", changes).run(root=tmp_path / "three", quiet=True)
     assert replay_file(failed(str(failure.value))[1]).same
@@ -217,6 +213,20 @@ def test_what_was_left_out_counts_after_going_on(tmp_path: Path) -> None:
     other.restore(guard.tensors())
     assert float(other.judge(4, nan, fine)) == 1 and other.failure() == 4
     assert float(other.judge(5, fine, fine)) == 1 and other.failure() == 4, "nothing happens after a failure"
+
+
+def test_a_full_disk_does_not_hide_what_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(values: Any, path: Path, notes: Any = None) -> None:
+        path.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    break_loss(monkeypatch, 4)
+    monkeypatch.setattr(replay, "save_tensors", full)
+    with pytest.raises(
+        RunFailed, match="step 4: .* not finite; step-00000002 is kept. it could not be .*No space left"
+    ):
+        load("pixel_coredi", STEPS).run(root=tmp_path, quiet=True)
+    assert not list(tmp_path.glob("*/*/replay/*"))
 
 
 def test_what_is_no_replay_file_is_one_line(tmp_path: Path) -> None:

@@ -218,7 +218,7 @@ def test_a_run_that_diverges_says_how_to_see_why(devices: int, cli: Cli, tmp_pat
     file = line.split("'latsem replay ")[1].split("'")[0]
     replayed = cli("replay", file)
     assert replayed.returncode == 0, replayed.stdout + replayed.stderr
-    assert "the same as in the run, bit for bit" in replayed.stdout and f"{devices} process(es)" in replayed.stdout
+    assert "the same as recorded, bit for bit" in replayed.stdout and f"{devices} process(es)" in replayed.stdout
     assert "gradients that are not finite: " in replayed.stdout
     assert cli("replay", "README.md").returncode == 2
 

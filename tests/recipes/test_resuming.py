@@ -4,34 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from conftest import QUICK, QUICK_JOINT
-from safetensors.torch import load_file
+from conftest import QUICK, QUICK_JOINT, checkpoint_tensors, log_of, same_tensors
 
 from latsem.backends.checkpointing.store import checkpoints
 from latsem.backends.errors import UserError
-from latsem.backends.log import read_lines
 from latsem.backends.run_folder import RunFolder
 from latsem.recipes import load
 from latsem.recipes.resuming import resume
 
 LONGER = [*QUICK_JOINT, "train.steps=8"]
-
-
-def tensors(folder: Path, file: str, number: int = -1) -> dict[str, torch.Tensor]:
-    return load_file(checkpoints(RunFolder(folder))[number] / f"{file}.safetensors")
-
-
-def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
-    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
-
-
-def log_of(folder: Path) -> dict[int, dict[str, Any]]:
-    lines = [json.loads(line) for line in read_lines(folder / "metrics.jsonl")]
-    return {line.pop("step"): {**line, "images_per_second": 0} for line in lines}
 
 
 def test_a_run_that_is_extended_is_the_run_of_as_many_steps(tmp_path: Path) -> None:
@@ -41,9 +25,9 @@ def test_a_run_that_is_extended_is_the_run_of_as_many_steps(tmp_path: Path) -> N
     whole = load("pixel_coredi", LONGER).run(root=tmp_path / "b", quiet=True).folder
     assert longer == short and json.loads((short / "done.json").read_text())["step"] == 8
     for file in ("model", "ema", "optimizer", "meter"):
-        assert same(tensors(longer, file), tensors(whole, file)), file
+        assert same_tensors(checkpoint_tensors(longer, file), checkpoint_tensors(whole, file)), file
     # Where the shorter run ended it was scored; nothing else differs.
-    ours, theirs = log_of(longer), log_of(whole)
+    ours, theirs = ({dict(line)["step"]: dict(line) for line in log_of(run)} for run in (longer, whole))
     assert ours.keys() == theirs.keys() and ours[4].items() >= theirs[4].items()
     assert {step: line for step, line in ours.items() if step != 4} == {k: v for k, v in theirs.items() if k != 4}
     # From now on it is that recipe's run, and no longer the shorter one's.
@@ -54,13 +38,13 @@ def test_a_run_that_is_extended_is_the_run_of_as_many_steps(tmp_path: Path) -> N
 def test_a_run_is_resumed_without_its_recipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     recipe = load("pixel_jit", QUICK)
     folder = recipe.run(root=tmp_path, name="mine", quiet=True).folder
-    before = tensors(folder, "model")
+    before = checkpoint_tensors(folder, "model")
     (folder / "done.json").unlink()
     for checkpoint in checkpoints(RunFolder(folder))[1:]:
         checkpoint.rename(tmp_path / checkpoint.name)
     resumed = resume(folder).folder
     assert "going on after step 2" in capsys.readouterr().out
-    assert resumed == folder and same(tensors(folder, "model"), before)
+    assert resumed == folder and same_tensors(checkpoint_tensors(folder, "model"), before)
     resume(folder)
     assert "done already" in capsys.readouterr().out
 
@@ -92,13 +76,13 @@ def test_a_run_starts_from_weights_of_another(tmp_path: Path, capsys: pytest.Cap
     )
     second = recipe.run(root=tmp_path).folder
     assert "starting from the moving average of" in " ".join(capsys.readouterr().out.split())
-    began, given = tensors(second, "model"), tensors(first, "ema", 0)
+    began, given = checkpoint_tensors(second, "model"), checkpoint_tensors(first, "ema", 2)
     learned = [name for name in given if given[name].is_floating_point() and "running" not in name]
     assert second != first and learned
     assert all(torch.allclose(began[name], given[name], atol=1e-6) for name in learned)
     # A run stands for its newest checkpoint.
     again = load("pixel_coredi", [*QUICK_JOINT, "train.steps=1", f"train.checkpoint={first}"])
-    assert not same(tensors(again.run(root=tmp_path, quiet=True).folder, "model"), began)
+    assert not same_tensors(checkpoint_tensors(again.run(root=tmp_path, quiet=True).folder, "model"), began)
 
 
 def test_weights_to_start_from_that_do_not_fit_are_one_line(tmp_path: Path) -> None:
