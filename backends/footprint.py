@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from .assembly import Assembly
 from .caching.estimate import FORWARDS_A_STEP, denoising_flops, encoding_flops
+from .checkpointing.room import checkpoint_bytes, most_checkpoints
 from .faking import StillFabric
 from .hardware import (
     available_memory,
@@ -25,9 +25,8 @@ from .hardware import (
     world_size,
 )
 from .loader import BatchPlan, batch_plan
-from .metering import bytes_of
 from .rehearsal import Memory, Rehearsal
-from .settings import FabricSettings, TrainSettings
+from .settings import FabricSettings
 
 HEAP_SHARE, WORKSPACE = 0.08, 40 * 10**6
 """What the C library and the kernels hold beyond what is asked of them, on a CPU: a share of the rest, and bytes.
@@ -151,7 +150,7 @@ class Predictor:
         rehearsal = Rehearsal(assembly, fabric, plan.micro_batch, plan.accumulation, self.precision)
         memory = rehearsal.memory(self.mode, stored=self.stored)
         buckets = memory.gradients if plan.devices > 1 else 0
-        disk = self._disk(memory, cache, runs)
+        disk = self._disk(cache, runs)
         copy = disk.checkpoint if self.accelerator == "cpu" and 0 < train.checkpoint_every < train.steps else 0
         phases = {**memory.phases, "training": memory.phases["training"] + buckets + copy}
         phase = max(phases, key=lambda name: phases[name])
@@ -189,28 +188,17 @@ class Predictor:
             encoding = 0 if self.stored else encoding_flops(self.assembly.source, self.assembly.space)
         return Arithmetic(forward // 2, FORWARDS_A_STEP * forward, encoding)
 
-    def _disk(self, memory: Memory, cache: CacheCost, runs: Path) -> Disk:
-        state = list(self.assembly.model.state_dict().values())
-        checkpoint = 2 * bytes_of(state) + memory.optimizer
-        train = self.assembly.train
-        saves = -(-train.steps // train.checkpoint_every) if train.checkpoint_every else 1
+    def _disk(self, cache: CacheCost, runs: Path) -> Disk:
+        checkpoint = checkpoint_bytes(self.assembly.model)
         return Disk(
             checkpoint=checkpoint,
-            # A new one is written before the oldest goes.
-            checkpoints_kept=checkpoint * min(saves, train.keep + 1 + _kept_for_good(train)),
+            checkpoints_kept=checkpoint * most_checkpoints(self.assembly.train),
             cache_form=cache.form,
             cache=cache.bytes,
             cache_there=cache.there,
             cache_free=free_disk(cache.folder),
             run_free=free_disk(runs),
         )
-
-
-def _kept_for_good(train: TrainSettings) -> int:
-    """Return the number of checkpoints that stay however many follow."""
-    if not train.keep_every or not train.checkpoint_every:
-        return 0
-    return train.steps // math.lcm(train.keep_every, train.checkpoint_every)
 
 
 def fake_device(settings: FabricSettings) -> torch.device:

@@ -76,7 +76,8 @@ def quiet_fabric() -> None:
 
     Its warnings stay, and what it says of a process that died before it ends the others.
     """
-    logging.getLogger("lightning_fabric.utilities.rank_zero").setLevel(logging.WARNING)
+    for place in ("rank_zero", "distributed"):
+        logging.getLogger(f"lightning_fabric.utilities.{place}").setLevel(logging.WARNING)
 
 
 def make_fabric(settings: FabricSettings) -> Fabric:

@@ -1,15 +1,20 @@
-"""A signal ends a step, not a run."""
+"""A signal ends a step, not a run; what can be done again is not waited for."""
 
 from __future__ import annotations
 
 import os
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType
 from typing import Self
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2") if hasattr(signal, name))
 """Ctrl-C, the end of a job or a pre-emption, and what SLURM sends ahead of it with `--signal`."""
+
+
+class _CutOff(BaseException):
+    """A signal came where what is done is done again later."""
 
 
 class StopRequest:
@@ -22,6 +27,7 @@ class StopRequest:
     def __init__(self) -> None:
         self.signal = 0
         self._before: dict[int, object] = {}
+        self._cuts_off = False
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
@@ -33,9 +39,27 @@ class StopRequest:
         for number, handler in self._before.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
 
+    def let(self, act: Callable[[], None]) -> bool:
+        """Do something that a signal cuts off or keeps from beginning; return whether it came to its end."""
+        try:
+            # Two blocks: the signal may come while the inner one ends.
+            try:
+                self._cuts_off = True
+                if self.signal:
+                    return False
+                act()
+            finally:
+                self._cuts_off = False
+        except _CutOff:
+            return False
+        return True
+
     def _ask(self, number: int, frame: FrameType | None) -> None:
         del frame
         if self.signal:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
         self.signal = number
+        if self._cuts_off:
+            self._cuts_off = False
+            raise _CutOff

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
+from torch.utils.data import Dataset, Sampler, default_collate
 
 from ..components.data.source import Source, blocks_of
 from .errors import UserError
@@ -156,15 +156,6 @@ class MicroBatches(Sampler[list[Key]]):
         epoch, place = divmod(position, self.size)
         index = self._permutation(epoch)[place]
         return index, derived_seed("augment", self.seed, epoch, index)
-
-
-def training_batches(
-    feed: Feed, plan: BatchPlan, *, seed: int, rank: int, steps: range, workers: int, pin: bool
-) -> Iterator[Batch]:
-    """Yield micro-batches for the steps, in order."""
-    sampler = MicroBatches(len(feed), plan, seed, rank, steps, blocks=blocks_of(feed.source))
-    items: Any = feed
-    return iter(DataLoader(items, batch_sampler=sampler, num_workers=workers, pin_memory=pin))
 
 
 def step_batches(feed: Feed, plan: BatchPlan, *, seed: int, rank: int, step: int) -> Iterator[tuple[list[Key], Batch]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from torch import Tensor
 from ..components.images import mean_psnr, to_unit
 from ..components.streams import SEMANTIC
 from .assembly import Assembly
+from .checkpointing.room import require_room
 from .checkpointing.store import checkpoint_at, checkpoints, damage, remove_leftovers, set_damaged_aside
 from .checkpointing.weights import load_newest, load_weights
 from .console import RunConsole, relative
@@ -24,6 +25,7 @@ from .errors import Interrupted, RunFailed, system_line
 from .evaluation.protocol import matches
 from .evaluation.records import Record, score_lines, scores_of
 from .evaluation.scoring import Scoring
+from .failures import reason_of
 from .generation import ImageGenerator
 from .hardware import device_name, environment, make_fabric, release_freed_memory, resolve_precision
 from .loader import ImageFeed, batch_plan, fixed_batches
@@ -92,8 +94,13 @@ class Session:
         Raises:
             Interrupted: the run was asked to stop; a checkpoint is kept.
             RunFailed: it could not go on; the newest checkpoint is kept.
-            UserError: another process is training in the folder, or none of its checkpoints is whole.
+            UserError: another process is training in the folder, none of its checkpoints is whole, or the disk is too
+                small.
         """
+        with self._failing_in_one_line():
+            return self._run(last)
+
+    def _run(self, last: bool) -> RunResult:
         in_first(self.fabric, self._recover)
         self.fit()
         self.screen()
@@ -104,7 +111,8 @@ class Session:
             return self._result()
         if self.assembly.score is not None:
             self.assembly.score.require_enough()
-        with self._alone_in_folder(), self._failing_in_one_line():
+        in_first(self.fabric, partial(require_room, self.folder, self.assembly.model, self.assembly.train))
+        with self._alone_in_folder():
             self._train()
         self._last_words()
         result = self._result()
@@ -135,16 +143,19 @@ class Session:
 
     @contextmanager
     def _failing_in_one_line(self) -> Iterator[None]:
-        """Say what is kept when the system refuses something, such as space on the disk.
+        """Say what is kept when something fails around the run: a full disk, a process that dies, images that are gone.
 
         Raises:
-            RunFailed: instead of `OSError`.
+            RunFailed: instead of the error, if one line says why.
         """
         try:
             yield
-        except OSError as error:
+        except Exception as error:
+            reason = reason_of(error)
+            if reason is None:
+                raise
             then = "; the same command goes on from there" if checkpoints(self.folder) else ""
-            raise RunFailed(f"{system_line(error)}; {self._kept()}{then}") from error
+            raise RunFailed(f"{reason}; {self._kept()}{then}") from error
 
     def _kept(self) -> str:
         """Return what a run that fails has kept."""

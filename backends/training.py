@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
+from functools import partial
 
 import torch
 from lightning_fabric import Fabric
@@ -19,12 +20,13 @@ from .checkpointing.writing import CheckpointWriter
 from .console import RunConsole, TrainingProgress
 from .guard import FiniteGuard
 from .interrupt import StopRequest
-from .loader import LABEL, Batch, BatchPlan, batches_at, training_batches
+from .loader import LABEL, Batch, BatchPlan, batches_at
 from .log import MetricLog
 from .meter import Meter
 from .model import JointModel
 from .objective import Objective
 from .processes import FabricMerge
+from .reading import training_batches
 from .run_folder import RunFolder
 from .settings import TrainSettings
 
@@ -141,18 +143,25 @@ class Trainer:
             stop = stack.enter_context(StopRequest())
             batches = self._batches()
             self.meter.resume()
-            if self._left_undone(log):
-                self._after_step(after_step, progress, log)
+            act = partial(self._after_step, after_step, progress, log)
+            finished = not self._left_undone(log) or self._let(stop, act)
             stopped_by = 0
-            while self.step < self.settings.steps and not (stopped_by := self._stopped_by(stop)):
+            while finished and self.step < self.settings.steps and not (stopped_by := self._stopped_by(stop)):
                 self.meter.add(self._one_step(batches))
                 progress.step(self.step)
                 if writer:
                     self._save(writer)
-                self._after_step(after_step, progress, log)
+                finished = self._let(stop, act)
             if writer:
                 self._save_last(writer)
-        return stopped_by
+        return stopped_by if finished else stop.signal
+
+    def _let(self, stop: StopRequest, act: Callable[[], None]) -> bool:
+        """Draw, score and log, unless a signal cuts it off; several processes stop together, at a step."""
+        if self.fabric.world_size == 1:
+            return stop.let(act)
+        act()
+        return True
 
     def _left_undone(self, log: MetricLog | None) -> bool:
         """Return whether the run ended between the newest checkpoint and what comes after its step.

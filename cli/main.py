@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+import warnings
+from pathlib import Path
 
 import typer
 
@@ -42,6 +44,7 @@ def main() -> None:
     """Run a command. Exit codes: 2 for a mistake of the user, 1 for a run that failed, 128 + n for signal n."""
     from ..backends.errors import Interrupted, RunFailed, UserError, system_line  # noqa: PLC0415 - kept off the path to --help
 
+    warnings.formatwarning = _warning_line
     try:
         app()
     except UserError as error:
@@ -57,3 +60,14 @@ def main() -> None:
     except Interrupted as interruption:
         sys.stderr.write(f"{interruption}\n")
         sys.exit(128 + interruption.signal)
+
+
+_in_full = warnings.formatwarning
+
+
+def _warning_line(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """Return a warning of ours as a line for its reader, and others' with the place in the code that they come from."""
+    ours = Path(filename).is_relative_to(Path(__file__).parents[1]) and issubclass(category, UserWarning)
+    return f"warning: {message}\n" if ours else _in_full(message, category, filename, lineno, line)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from ..backends.caching.estimate import size
+from ..backends.console import size
 from ..backends.footprint import Footprint
 from ..backends.screen import batch_row, parameter_row, steps_row
 from . import derive

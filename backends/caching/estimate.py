@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from ...components.data.source import Source
+from ..console import size
 from ..metering import count_flops
 from ..model import JointModel
 from ..space import Space
@@ -65,12 +66,3 @@ def table(every: Mapping[str, Cost], chosen: str, share: float) -> list[str]:
         for name, each in every.items()
     ]
     return [*lines, f"  {'on line':<10} {size(0):>9} on disk, and {100 * share:.1f} % more arithmetic in every step"]
-
-
-def size(count: float) -> str:
-    """Return bytes as a person reads them."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:,.2f} TB"

@@ -12,14 +12,14 @@ from lightning_fabric import Fabric
 from torch import Tensor, distributed
 
 from ...components.data.source import Source
-from ..console import RunConsole, relative
+from ..console import RunConsole, relative, size
 from ..errors import RunFailed, UserError
 from ..hardware import free_disk
 from ..loader import ImageFeed, batches_at, pieces
 from ..processes import FabricMerge
 from ..run_folder import LOCK
 from ..space import Space
-from .estimate import Cost, size
+from .estimate import Cost
 from .folder import CacheFolder, Key
 from .forms import FeatureForm
 from .shards import KEYS, ShardRecord, finished, key_numbers, write_shard

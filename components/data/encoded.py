@@ -21,7 +21,7 @@ LARGEST_FILE = 256 * 2**20
 """Bytes of the largest encoded image that is read."""
 
 
-class UnreadableImages(ValueError):  # noqa: N818
+class UnreadableImages(OSError):  # noqa: N818
     """Too many images of a source cannot be read; the message names some."""
 
 
@@ -82,7 +82,7 @@ class EncodedImages(ABC):
             try:
                 pixels = decode(self.read(place), self.image_size)
             except (OSError, ValueError):
-                self._lose(self.key(place))
+                self.lose(self.key(place))
                 continue
             if self.settings.flip and seed % 2:
                 pixels = pixels[:, ::-1]
@@ -116,10 +116,17 @@ class EncodedImages(ABC):
                 f"({self._names()}); mend them, or allow more with data.max_unreadable"
             )
 
-    def _lose(self, name: str) -> None:
+    def lose(self, name: str) -> None:
+        """Leave out an image that was found damaged, here or by another process, and say so once.
+
+        Raises:
+            UnreadableImages: it is one too many.
+        """
         if name not in self.unreadable:
             self.unreadable.add(name)
-            warnings.warn(f"{name} {self.where}: damaged, left out", stacklevel=3)
+            allowed = int(self.settings.max_unreadable * self.found)
+            count = f"{len(self.unreadable):,} so far, {allowed:,} allowed"
+            warnings.warn(f"{name} {self.where}: damaged, left out ({count})", stacklevel=3)
             self.check_losses(self.found)
 
     def _names(self) -> str:

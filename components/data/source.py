@@ -12,7 +12,7 @@ from torch import Tensor
 class Source(Protocol):
     """A fixed set of images.
 
-    A source may also have `blocks`, see `blocks_of`.
+    A source may also have `blocks`, see `blocks_of`, and images that it leaves out, see `lost_by`.
 
     Attributes:
         num_classes: number of classes, 0 for unlabelled images.
@@ -54,3 +54,22 @@ def blocks_of(source: Source) -> Sequence[int] | None:
     """
     blocks: Sequence[int] | None = getattr(source, "blocks", None)
     return blocks
+
+
+def lost_by(source: Source) -> frozenset[str]:
+    """Return names of the images that a source has left out so far.
+
+    A source that can leave out some says so by a set `unreadable`, and takes the names of others by `lose(name)`.
+    """
+    return frozenset(getattr(source, "unreadable", ()))
+
+
+def lose(source: Source, name: str) -> None:
+    """Tell a source that an image was found damaged by another process.
+
+    Raises:
+        OSError: it is one too many.
+    """
+    told = getattr(source, "lose", None)
+    if told is not None:
+        told(name)

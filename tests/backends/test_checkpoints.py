@@ -16,7 +16,7 @@ import pytest
 import torch
 from conftest import QUICK, QUICK_JOINT, checkpoint_tensors, log_of, same_tensors
 
-from latsem.backends.checkpointing import writing
+from latsem.backends.checkpointing import room, writing
 from latsem.backends.checkpointing.state import TrainingState
 from latsem.backends.checkpointing.store import checkpoints, damage, step_of, verify
 from latsem.backends.checkpointing.writing import CheckpointWriter, save_weights
@@ -24,6 +24,7 @@ from latsem.backends.errors import Interrupted, RunFailed, UserError
 from latsem.backends.evaluation.scoring import Scoring
 from latsem.backends.guard import FiniteGuard
 from latsem.backends.hardware import make_fabric
+from latsem.backends.interrupt import StopRequest
 from latsem.backends.meter import Meter
 from latsem.backends.run_folder import RunFolder, write_json
 from latsem.backends.settings import FabricSettings
@@ -110,6 +111,43 @@ def test_scoring_that_was_cut_off_costs_no_training_and_is_done_again(
     assert trained == list(range(step + 1, 5))
     assert same_weights(whole, cut) and log_of(whole) == log_of(cut)
     assert [dict(line)["step"] for line in log_of(cut)] == [2, 3, 4]
+
+
+@pytest.mark.parametrize("step", [3, 4])
+def test_a_signal_does_not_wait_for_scores_which_are_made_when_the_run_goes_on(
+    step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = load("pixel_coredi", [*QUICK_JOINT, "evaluate.every=3"])
+    whole = recipe.run(root=tmp_path / "whole", quiet=True).folder
+    original = Scoring.record
+
+    def asked_to_stop(self: Scoring, folder: RunFolder, network: Any, at: int) -> Any:
+        if at == step:
+            os.kill(os.getpid(), signal.SIGTERM)
+            raise AssertionError("the signal was waited with")
+        return original(self, folder, network, at)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Scoring, "record", asked_to_stop)
+        with pytest.raises(Interrupted, match=f"stopped after step {step}; the same command") as stopped:
+            recipe.run(root=tmp_path / "cut", quiet=True)
+    assert stopped.value.signal == signal.SIGTERM and steps_of(next(tmp_path.glob("cut/*/*")))[-1] == step
+    cut = recipe.run(root=tmp_path / "cut", quiet=True).folder
+    assert same_weights(whole, cut) and log_of(whole) == log_of(cut) and (cut / "done.json").is_file()
+
+
+def test_a_signal_cuts_off_only_what_may_be() -> None:
+    done: list[str] = []
+
+    def cut_off() -> None:
+        os.kill(os.getpid(), signal.SIGUSR1)
+        done.append("never")
+
+    with StopRequest() as stop:
+        assert stop.let(lambda: done.append("first"))
+        assert not stop.let(cut_off)
+        assert stop.signal == signal.SIGUSR1 and not stop.let(lambda: done.append("not any more"))
+    assert done == ["first"]
 
 
 def test_a_meter_goes_on_from_what_was_kept() -> None:
@@ -263,6 +301,21 @@ def test_a_full_disk_leaves_the_checkpoint_before_it_and_says_so(
             recipe.run(root=tmp_path / "full", quiet=True)
     folder = recipe.run(root=tmp_path / "full", quiet=True).folder
     assert same_weights(recipe.run(root=tmp_path / "whole", quiet=True).folder, folder)
+
+
+def test_a_disk_that_is_too_small_is_said_before_anything_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = load("pixel_jit", [*IMAGE_ONLY, "train.steps=9", "train.checkpoint_every=1", "train.keep=2"])
+    folder = recipe.run(root=tmp_path / "there", quiet=True).folder
+    newest = checkpoints(RunFolder(folder))[-1]
+    tensors = sum((newest / f"{file}.safetensors").stat().st_size for file in FILES)
+    monkeypatch.setattr(room, "free_disk", lambda path: 3 * tensors)
+    recipe.run(root=tmp_path / "enough", quiet=True)
+    monkeypatch.setattr(room, "free_disk", lambda path: 2.8 * tensors)
+    with pytest.raises(UserError, match=r"3 more checkpoints take .*B and the disk has .*B: make room, keep fewer"):
+        recipe.run(root=tmp_path / "small", quiet=True)
+    assert not list(tmp_path.glob("small/*/*"))
 
 
 def test_a_checkpoint_that_the_system_refuses_is_one_line(tmp_path: Path) -> None:

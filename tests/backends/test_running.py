@@ -14,12 +14,13 @@ from latsem.backends.checkpointing.store import checkpoints
 from latsem.backends.checkpointing.weights import load_newest
 from latsem.backends.errors import Interrupted, UserError
 from latsem.backends.evaluation.records import scores_of
-from latsem.backends.loader import BatchPlan, ImageFeed, MicroBatches, training_batches
+from latsem.backends.loader import BatchPlan, ImageFeed, MicroBatches
 from latsem.backends.log import read_lines
 from latsem.backends.order import epoch_order
 from latsem.backends.pictures import evolution_picture, grid_picture, save_picture, semantic_colours, semantic_picture
 from latsem.backends.pixel import PixelSpace
 from latsem.backends.randomness import derived_generator, derived_seed
+from latsem.backends.reading import training_batches
 from latsem.backends.run_folder import RunFolder, differences
 from latsem.backends.training import Trainer, make_ema
 from latsem.components.registry import create

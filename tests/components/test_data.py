@@ -127,7 +127,7 @@ def test_folder_names_and_counts_what_it_leaves_out(photos: Path) -> None:
     source = create("data", "folder", root=photos)
     assert len(source) == 100 and "1 unreadable left out (cat/broken.jpg)" in source.describe()
     (photos / "cat" / "broken2.png").write_bytes(b"")
-    with pytest.raises(ValueError, match=r"2 of 102 image files .*cat/broken.jpg, cat/broken2.png"):
+    with pytest.raises(OSError, match=r"2 of 102 image files .*cat/broken.jpg, cat/broken2.png"):
         create("data", "folder", root=photos)
 
 

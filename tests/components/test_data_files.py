@@ -106,7 +106,7 @@ def test_only_so_many_headers_are_read_and_the_rest_is_found_when_read(
         image, label = source.item(79, 0)
     assert torch.equal(image, source.item(80, 0)[0])
     assert label == source.class_names.index(names[81].split("/")[0]) and "2 unreadable" in source.describe()
-    with pytest.raises(ValueError, match=r"1 of 60 image files"):
+    with pytest.raises(OSError, match=r"1 of 60 image files"):
         create("data", "folder", root=photos)
 
 

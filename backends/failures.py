@@ -1,0 +1,31 @@
+"""Why a run could not go on, where one line can say it."""
+
+from __future__ import annotations
+
+from torch import distributed
+
+from .errors import system_line
+
+
+def reason_of(error: Exception) -> str | None:
+    """Return in one line why a run could not go on; None for what only its traceback tells."""
+    if _is_of_a_reader(error):
+        return f"a process that reads images has died ({_first(error)}); too little memory is a common cause"
+    if _is_of_another_process(error):
+        return "another process of this run has ended or cannot be reached; its own last lines say why, if it had time"
+    return system_line(error) if isinstance(error, OSError) else None
+
+
+def _is_of_a_reader(error: Exception) -> bool:
+    # A loader loses its connection to a worker, or notices that there is none; its errors have no type of their own.
+    lost = isinstance(error, RuntimeError) and "DataLoader worker" in str(error)
+    return lost or isinstance(error, ConnectionError)
+
+
+def _is_of_another_process(error: Exception) -> bool:
+    # gloo raises plain errors, whose text begins with the file that they come from.
+    return isinstance(error, distributed.DistError) or (isinstance(error, RuntimeError) and "/gloo/" in str(error))
+
+
+def _first(error: Exception) -> str:
+    return str(error).splitlines()[0].rstrip(".: ")

@@ -1,0 +1,82 @@
+"""Reading training batches in other processes, as if it were done in this one."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from torch.utils.data import DataLoader, Dataset, default_collate, get_worker_info
+
+from ..components.data.source import blocks_of, lose, lost_by
+from .errors import UserError
+from .loader import Batch, BatchPlan, Feed, Key, MicroBatches
+
+
+class Read(NamedTuple):
+    """What a process has read.
+
+    Attributes:
+        lost: names of images that it found damaged, and replaced, for the first time.
+        failure: why there is no batch.
+    """
+
+    batch: Batch
+    lost: tuple[str, ...] = ()
+    failure: Exception | None = None
+
+
+class BatchReader(Dataset[Read]):
+    """Reads whole batches of a feed, in this process or in a worker.
+
+    What a worker finds damaged is handed on with the batch: only so is every image named once, and are those that all
+    workers found bounded together. Its failures are, too, for an exception that is raised there comes here as a page.
+    """
+
+    def __init__(self, feed: Feed) -> None:
+        self.feed = feed
+
+    def __getitems__(self, keys: list[Key]) -> Read:
+        if get_worker_info() is None:
+            return Read(self._batch(keys))
+        return self._read_for_another_process(keys)
+
+    def _read_for_another_process(self, keys: list[Key]) -> Read:
+        known = lost_by(self.feed.source)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                batch, failure = self._batch(keys), None
+            except (OSError, UserError) as error:
+                batch, failure = {}, error
+        return Read(batch, tuple(sorted(lost_by(self.feed.source) - known)), failure)
+
+    def _batch(self, keys: list[Key]) -> Batch:
+        batch: Batch = default_collate([self.feed[key] for key in keys])
+        return batch
+
+
+def training_batches(
+    feed: Feed, plan: BatchPlan, *, seed: int, rank: int, steps: range, workers: int, pin: bool
+) -> Iterator[Batch]:
+    """Yield micro-batches for the steps, in order.
+
+    Args:
+        workers: processes that read them; 0: this one does.
+        pin: whether to hold them where a GPU fetches them from.
+
+    Raises:
+        OSError, UserError: one could not be read.
+    """
+    sampler = MicroBatches(len(feed), plan, seed, rank, steps, blocks=blocks_of(feed.source))
+    reader: Any = BatchReader(feed)
+    for read in DataLoader(reader, batch_sampler=sampler, num_workers=workers, pin_memory=pin, collate_fn=_as_it_is):
+        for name in read.lost:
+            lose(feed.source, name)
+        if read.failure is not None:
+            raise read.failure
+        yield read.batch
+
+
+def _as_it_is(read: Any) -> Any:
+    return read
