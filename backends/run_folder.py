@@ -17,14 +17,25 @@ from filelock import FileLock, Timeout
 from .errors import UserError
 
 LOCK = ".lock"
+RECIPE, ENVIRONMENT = "recipe.yaml", "environment.json"
+BEGINNING = (RECIPE, ENVIRONMENT)
+"""What is written before a folder is a run folder, which it is by its resolved recipe."""
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Replace a file in one step: readers see the old text or the new, never half of it."""
+    """Replace a file in one step: readers see the old text or the new, never half of it.
+
+    Raises:
+        OSError: it cannot be written; the old text stays.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_text(text, encoding="utf-8")
-    beside.replace(path)
+    try:
+        beside.write_text(text, encoding="utf-8")
+        beside.replace(path)
+    except OSError:
+        beside.unlink(missing_ok=True)
+        raise
 
 
 def json_text(value: Any) -> str:
@@ -177,7 +188,8 @@ def claim_folder(root: Path, recipe_name: str, recipe: dict[str, Any], name: str
 
 
 def _is_unused(path: Path) -> bool:
-    return path.is_dir() and all(entry.name == LOCK for entry in path.iterdir())
+    """Return whether a folder holds no more than a run that ended before its first step."""
+    return path.is_dir() and all(entry.name in BEGINNING or entry.name.startswith(".") for entry in path.iterdir())
 
 
 def _new_name(recipe: dict[str, Any]) -> str:

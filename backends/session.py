@@ -34,7 +34,7 @@ from .processes import in_first, leave
 from .replay import write_replay
 from .reporting.page import FILE as REPORT
 from .reporting.run_report import refresh_run_report
-from .run_folder import RunFolder, write_atomically, write_json
+from .run_folder import ENVIRONMENT, RECIPE, RunFolder, write_atomically, write_json
 from .screen import screen_rows
 from .training import NotFinite, Trainer, due, fit_statistics
 
@@ -245,8 +245,8 @@ class Session:
             "streams": {name: vars(spec) for name, spec in self.assembly.streams.items()},
             "resolved": self._screen_rows(),
         }
-        write_atomically(self.folder.path / "recipe.yaml", self.assembly.text)
-        write_json(self.folder.path / "environment.json", environment())
+        write_atomically(self.folder.path / RECIPE, self.assembly.text)
+        write_json(self.folder.path / ENVIRONMENT, environment())
         write_json(self.folder.resolved, resolved)
 
     def generator(self, model: JointModel | None = None) -> ImageGenerator:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import warnings
 from pathlib import Path
 
@@ -44,7 +45,7 @@ def main() -> None:
     """Run a command. Exit codes: 2 for a mistake of the user, 1 for a run that failed, 128 + n for signal n."""
     from ..backends.errors import Interrupted, RunFailed, UserError, system_line  # noqa: PLC0415 - kept off the path to --help
 
-    warnings.formatwarning = _warning_line
+    warnings.formatwarning, threading.excepthook = _warning_line, _say_in_a_line
     try:
         app()
     except UserError as error:
@@ -62,7 +63,17 @@ def main() -> None:
         sys.exit(128 + interruption.signal)
 
 
-_in_full = warnings.formatwarning
+_in_full, _with_traceback = warnings.formatwarning, threading.excepthook
+
+
+def _say_in_a_line(failure: threading.ExceptHookArgs) -> None:
+    """Say in a line what the system refused a thread; what the main one makes of it comes after it."""
+    from ..backends.errors import system_line  # noqa: PLC0415 - kept off the path to --help
+
+    if isinstance(failure.exc_value, OSError):
+        sys.stderr.write(f"{system_line(failure.exc_value)}\n")
+    else:
+        _with_traceback(failure)
 
 
 def _warning_line(

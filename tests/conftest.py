@@ -42,6 +42,27 @@ QUICK = (
 QUICK_JOINT = (*QUICK, "projection.fit_images=64")
 
 
+FIGURES = pytest.StashKey[list[str]]()
+
+
+def torture(*values: Any) -> Any:
+    """Return a parameter at the size that counts, beside the small one of every day: only for `pytest -m torture`."""
+    return pytest.param(*values, marks=pytest.mark.torture)
+
+
+@pytest.fixture
+def figure(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Take a line that is shown after all tests: what was counted."""
+    lines = request.config.stash.setdefault(FIGURES, [])
+    return lines.append
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show what was counted."""
+    for line in terminalreporter.config.stash.get(FIGURES, []):
+        terminalreporter.write_line(line)
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip what needs a CUDA device where there is none, and say so."""
     if item.get_closest_marker("cuda") and not torch.cuda.is_available():

@@ -11,7 +11,7 @@ from ..assembly import ImageModel
 from ..checkpointing.writing import save_weights
 from ..errors import UserError
 from ..hardware import environment
-from ..run_folder import RunFolder, claim_folder, write_atomically, write_json
+from ..run_folder import ENVIRONMENT, RECIPE, RunFolder, claim_folder, write_atomically, write_json
 
 FAMILY = "imported"
 
@@ -46,8 +46,8 @@ def write_folder(folder: RunFolder, parts: ImageModel, text: str, step: int, ori
         "imported": origin,
     }
     try:
-        write_atomically(beside.path / "recipe.yaml", text)
-        write_json(beside.path / "environment.json", environment())
+        write_atomically(beside.path / RECIPE, text)
+        write_json(beside.path / ENVIRONMENT, environment())
         write_json(beside.resolved, described)
         save_weights(beside, step, parts.model)
         beside.path.rename(folder.path)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..log import read_lines
-from ..run_folder import RunFolder, short_digest
+from ..run_folder import ENVIRONMENT, RECIPE, RunFolder, short_digest
 
 LogLine = Mapping[str, Any]
 
@@ -80,8 +80,8 @@ def read_run(folder: Path) -> RunFiles:
     files = RunFiles(folder)
     files.done = _json(files, where.done)
     files.resolved = _json(files, where.resolved)
-    files.environment = _json(files, folder / "environment.json")
-    files.recipe_text = _text(files, folder / "recipe.yaml")
+    files.environment = _json(files, folder / ENVIRONMENT)
+    files.recipe_text = _text(files, folder / RECIPE)
     files.log = _log(files, where.metrics)
     files.records = [record for path in sorted(where.evaluation.glob("*.json")) for record in _record(files, path)]
     files.samples, files.semantics = numbered(where.samples, ".png"), numbered(where.semantics, ".png")

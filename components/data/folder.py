@@ -38,8 +38,7 @@ class ImageFolder(EncodedImages):
         super().__init__(settings, where=f"below {self.root}", found=len(found), class_names=classes)
         self._class = {name: number for number, name in enumerate(classes)}
         first, rest = found[:CHECKED_FIRST], found[CHECKED_FIRST:]
-        with warnings.catch_warnings(), ThreadPoolExecutor(READERS) as pool:
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        with warnings.catch_warnings(action="ignore"), ThreadPoolExecutor(READERS) as pool:
             readable = list(pool.map(self._has_header, first))
         self.unreadable = {path for path, good in zip(first, readable, strict=True) if not good}
         self.paths = [*(path for path in first if path not in self.unreadable), *rest]

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import errno
 import os
+import random
 import shutil
 import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from conftest import QUICK, QUICK_JOINT, checkpoint_tensors, log_of, same_tensors
+from conftest import QUICK, QUICK_JOINT, checkpoint_tensors, log_of, same_tensors, torture
 
 from latsem.backends.checkpointing import room, writing
 from latsem.backends.checkpointing.state import TrainingState
@@ -212,6 +214,31 @@ def test_every_kind_of_damage_is_found(tmp_path: Path) -> None:
         path.write_bytes(content)
     assert damage(checkpoint) == ""
     assert damage(checkpoint.rename(checkpoint.with_name("step-00000013"))) == "state.json is damaged"
+
+
+@pytest.mark.parametrize(("flips", "cuts"), [(4, 2), torture(200, 50)])
+def test_whatever_is_damaged_the_run_ends_as_if_nothing_had_been(
+    flips: int, cuts: int, tmp_path: Path, figure: Callable[[str], None]
+) -> None:
+    recipe, chance = load("pixel_jit", IMAGE_ONLY), random.Random(0)  # noqa: S311
+    whole = recipe.run(root=tmp_path / "whole", name="run", quiet=True).folder
+    files = sorted(path.name for path in checkpoints(RunFolder(whole))[-1].iterdir())
+    for number in range(flips + cuts):
+        folder = shutil.copytree(whole, tmp_path / "damaged" / "pixel_jit" / "run")
+        victim = checkpoints(RunFolder(folder))[-1] / files[number % len(files)]
+        size = victim.stat().st_size
+        if number < flips:
+            flip(victim, chance.randrange(8 * size))
+        else:
+            victim.write_bytes(victim.read_bytes()[: chance.randrange(size)])
+        assert victim.name in damage(victim.parent)
+        recipe.run(root=tmp_path / "damaged", name="run", quiet=True)
+        assert (folder / "checkpoints" / "damaged-step-00000004" / victim.name).is_file()
+        assert same_weights(whole, folder) and log_of(whole) == log_of(folder)
+        shutil.rmtree(folder)
+    figure(
+        f"{flips} flipped bits and {cuts} truncations of {len(files)} files: all found, all runs went on from before"
+    )
 
 
 def test_what_killed_processes_left_is_removed(tmp_path: Path) -> None:
