@@ -12,6 +12,7 @@ import resource
 import shutil
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -19,9 +20,12 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch import nn
 
+from ..components.messages import first_line
 from ..components.torchvision_import import ensure_torchvision
+from .errors import UserError
 from .settings import FabricSettings
 
 _REPORTED = (
@@ -78,22 +82,32 @@ def quiet_fabric() -> None:
     """
     for place in ("rank_zero", "distributed"):
         logging.getLogger(f"lightning_fabric.utilities.{place}").setLevel(logging.WARNING)
+    if "SLURM_JOB_ID" not in os.environ:
+        # It would tell everybody whose machine has SLURM to use it.
+        warnings.filterwarnings("ignore", "The `srun` command is available on your system but is not used")
 
 
 def make_fabric(settings: FabricSettings) -> Fabric:
-    """Return Fabric for the settings, not launched yet."""
+    """Return Fabric for the settings, not launched yet.
+
+    Raises:
+        UserError: they do not fit this machine, or what SLURM or torchrun has begun.
+    """
     quiet_fabric()
     accelerator = wanted_accelerator(settings)
     devices: Any = settings.devices
     if devices == "auto" and accelerator == "cpu":
         devices = 1
-    return Fabric(
-        accelerator=accelerator,
-        devices=devices,
-        num_nodes=settings.num_nodes,
-        strategy=settings.strategy,
-        precision=resolve_precision(settings, accelerator),
-    )
+    try:
+        return Fabric(
+            accelerator=accelerator,
+            devices=devices,
+            num_nodes=settings.num_nodes,
+            strategy=settings.strategy,
+            precision=resolve_precision(settings, accelerator),
+        )
+    except (RuntimeError, ValueError, MisconfigurationException) as error:
+        raise UserError(f"fabric: {first_line(error)}") from None
 
 
 def device_name(device: torch.device) -> str:

@@ -102,11 +102,21 @@ def from_values(name: str, values: dict[str, Any], overrides: Sequence[str] = ()
 def of_run(run: RunFolder, overrides: Sequence[str] = (), *, data: DataUse = "unused") -> Recipe:
     """Return the recipe of a run, with overrides of how its weights are used.
 
+    Its plug-ins are run only where an override names them: a run folder may come from somebody else.
+
     Raises:
         UserError: not a run folder, or an override that does not fit, or is of what the weights came about by.
     """
     name, values = run.path.resolve().parent.name, run.recipe()
-    recipe = from_values(name, values, overrides, data=data)
+    named = [change for change in overrides if change.partition("=")[0] == "plugins"]
+    if named:
+        _run_plugins(override(Sourced(values, {(): name}), named), Path(name))
+    try:
+        recipe = from_values(name, values, overrides, data=data)
+    except UserError as error:
+        trained_with = ", ".join(values.get("plugins") or ()) if not named else ""
+        hint = [f"{run.path}: was trained with {trained_with}: if parts of it are missing, name it: plugins=[FILE]"]
+        raise UserError(*error.problems, *(hint if trained_with else ())) from None
     before, after = (
         {key: value for key, value in each.resolved().items() if key in TRAINED}
         for each in (from_values(name, values, data="unused"), recipe)

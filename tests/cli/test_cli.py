@@ -270,3 +270,24 @@ def test_ctrl_c_says_that_the_same_command_goes_on(command: list[str], monkeypat
     result = CliRunner().invoke(app, command)
     assert isinstance(result.exception, Interrupted)
     assert str(result.exception) == "stopped; the same command goes on from there"
+
+
+def test_a_run_with_a_plug_in_says_so_and_runs_it_only_where_it_is_named(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from latsem.components import register\n"
+        "from latsem.components.samplers.ode import Euler\n"
+        "from latsem.components.samplers.settings import SamplerSettings\n\n"
+        "@register('sampler', 'in_few_steps', builds=Euler)\n"
+        "class FewSteps(SamplerSettings):\n"
+        "    '''Euler, of my own.'''\n"
+        "    steps: int = 2\n"
+    )
+    (tmp_path / "mine.yaml").write_text("base: pixel_jit\nplugins: [mine.py]\nsampler: in_few_steps\n")
+    changes = [change for change in QUICK_JOINT[:-1] if not change.startswith("sampler")]
+    done = cli("run", "mine.yaml", *changes, "evaluate.samples=0", "--name", "run")
+    assert done.returncode == 0 and done.stderr == "running plug-in mine.py\n"
+    folder = "runs/mine/run"
+    without, named = cli("sample", folder, "-n", "2"), cli("sample", folder, "-n", "2", "plugins=[mine.py]")
+    assert without.returncode == 2 and "unknown sampler 'in_few_steps'" in without.stderr
+    assert f"{folder}: was trained with mine.py: if parts of it are missing, name it: plugins=[FILE]" in without.stderr
+    assert named.returncode == 0 and named.stderr == "running plug-in mine.py\n"
