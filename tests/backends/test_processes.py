@@ -6,28 +6,31 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import QUICK
+from conftest import QUICK, QUICK_JOINT, checkpoint_tensors, log_of, same_tensors
 
 WITHIN = 60
 """Seconds that the others may take."""
 
 PLUGIN = """
 import os, signal
+from pathlib import Path
 from latsem.backends.training import Trainer
 
 one_step = Trainer._one_step
 
-def broken(self, batches):
-    if self.step == 4 and self.fabric.global_rank == {rank}:
-        open("broken-at", "w").close()
+def disturbed(self, batches):
+    if self.step == 4 and self.fabric.global_rank == {rank} and not Path("disturbed").exists():
+        Path("disturbed").touch()
         {act}
     return one_step(self, batches)
 
-Trainer._one_step = broken
+Trainer._one_step = disturbed
 """
+TWO = ("fabric.devices=2", "fabric.accelerator=cpu")
 
 ACTS = {
     "is killed": "os.kill(os.getpid(), signal.SIGKILL)",
@@ -37,15 +40,14 @@ ACTS = {
 
 @pytest.mark.parametrize(("rank", "what"), [(0, "is killed"), (1, "is killed"), (1, "has no disk")])
 def test_a_process_that_ends_takes_the_others_with_it(rank: int, what: str, tmp_path: Path) -> None:
-    (tmp_path / "breaking.py").write_text(PLUGIN.format(rank=rank, act=ACTS[what]))
-    (tmp_path / "two.yaml").write_text("base: pixel_jit\nplugins: [breaking.py]\n")
-    changes = [*QUICK, "train.steps=100000", "evaluate.samples=0", "fabric.devices=2", "fabric.accelerator=cpu"]
-    command = [sys.executable, "-m", "latsem.cli", "run", "two.yaml", *changes, "train.log_every=100"]
+    write_recipe(tmp_path, "pixel_jit", rank, ACTS[what])
+    changes = [*QUICK, *TWO, "train.steps=100000", "evaluate.samples=0", "train.log_every=100"]
+    command = [sys.executable, "-m", "latsem.cli", "run", "disturbed.yaml", *changes]
     begun = time.time()
     with (tmp_path / "said").open("w") as said:
         process = subprocess.Popen(command, cwd=tmp_path, stdout=said, stderr=said, start_new_session=True)
         process.wait(300)
-        broken = (tmp_path / "broken-at").stat().st_mtime
+        broken = (tmp_path / "disturbed").stat().st_mtime
         while ended := _alive(process.pid):
             assert time.time() - broken < WITHIN, ended
             time.sleep(0.1)
@@ -55,6 +57,28 @@ def test_a_process_that_ends_takes_the_others_with_it(rank: int, what: str, tmp_
     reason = "some.file: No space left on device" if what == "has no disk" else "another process of this run has ended"
     assert reason in lines, lines
     assert re.search("step-0000000[24] is kept; the same command goes on from there", lines), lines
+
+
+def test_processes_stop_together_and_go_on_to_the_bits_of_an_undisturbed_run(
+    cli: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    """The second of them gets the signal, in the middle of an epoch; batches are accumulated and read by workers."""
+    write_recipe(tmp_path, "pixel_coredi", 1, "os.kill(os.getpid(), signal.SIGTERM)")
+    changes = [*QUICK_JOINT, *TWO, "train.steps=8", "train.micro_batch=2", "train.workers=1", "evaluate.samples=0"]
+    stopped = cli("run", "disturbed.yaml", *changes, "--name", "run")
+    assert stopped.returncode != 0 and "stopped after step 6; the same command goes on from there" in stopped.stderr
+    assert cli("run", "disturbed.yaml", *changes, "--name", "run").returncode == 0
+    assert cli("run", "disturbed.yaml", *changes, "--name", "whole").returncode == 0
+    cut, whole = (tmp_path / "runs" / "disturbed" / name for name in ("run", "whole"))
+    for file in ("model", "ema", "optimizer", "meter", "guard"):
+        assert same_tensors(checkpoint_tensors(whole, file), checkpoint_tensors(cut, file)), file
+    assert log_of(whole) == log_of(cut)
+
+
+def write_recipe(folder: Path, base: str, rank: int, act: str) -> None:
+    """Write a recipe whose plug-in does something once, in one process, after step 4."""
+    (folder / "disturbing.py").write_text(PLUGIN.format(rank=rank, act=act))
+    (folder / "disturbed.yaml").write_text(f"base: {base}\nplugins: [disturbing.py]\n")
 
 
 def _alive(session: int) -> list[str]:
