@@ -7,7 +7,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -53,11 +53,27 @@ def short_digest(value: Any) -> str:
     return hashlib.blake2b(json.dumps(value, sort_keys=True).encode(), digest_size=3).hexdigest()
 
 
-class RunFolder:
-    """Paths of one run folder."""
+Values = dict[str, Any]
+"""A recipe with every value, as JSON."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+
+def _as_it_is(recipe: Values) -> Values:
+    return recipe
+
+
+class RunFolder:
+    """Paths of one run folder.
+
+    Args:
+        complete: gives the recipe of an older run the values that there were not yet when it began.
+    """
+
+    def __init__(self, path: Path, complete: Callable[[Values], Values] = _as_it_is) -> None:
+        self.path, self._complete = path, complete
+
+    def at(self, path: Path) -> RunFolder:
+        """Return the folder at another path."""
+        return RunFolder(path, self._complete)
 
     @property
     def resolved(self) -> Path:
@@ -99,14 +115,13 @@ class RunFolder:
         """Exists once the run has ended."""
         return self.path / "done.json"
 
-    def recipe(self) -> dict[str, Any]:
+    def recipe(self) -> Values:
         """Return the resolved recipe of the run.
 
         Raises:
             UserError: the folder holds no run.
         """
-        recipe: dict[str, Any] = self._read()["recipe"]
-        return recipe
+        return self._complete(self._read()["recipe"])
 
     def num_classes(self) -> int:
         """Return the number of classes of the data that the run was trained on.
@@ -120,10 +135,10 @@ class RunFolder:
         """Return what the run's training batches began to come from, None before it began."""
         return self._read().get("feed") if self.resolved.is_file() else None
 
-    def _read(self) -> dict[str, Any]:
+    def _read(self) -> Values:
         if not self.resolved.is_file():
             raise UserError(f"{self.path}: not a run folder (it has no resolved.json){self._runs_inside()}")
-        values: dict[str, Any] = json.loads(self.resolved.read_text(encoding="utf-8"))
+        values: Values = json.loads(self.resolved.read_text(encoding="utf-8"))
         return values
 
     def _runs_inside(self) -> str:
@@ -131,7 +146,7 @@ class RunFolder:
         return f"; runs in it: {', '.join(inside[-3:])}" if inside else "; 'latsem run' makes one, runs/RECIPE/NAME"
 
     @contextmanager
-    def occupied(self, recipe: dict[str, Any]) -> Iterator[None]:
+    def occupied(self, recipe: Values) -> Iterator[None]:
         """Keep every other process from training in this folder.
 
         The lock goes with the process that holds it, however that ends.
@@ -166,25 +181,34 @@ def folder_name(name: str) -> str:
     return name
 
 
-def claim_folder(root: Path, recipe_name: str, recipe: dict[str, Any], name: str | None) -> RunFolder:
+def claim_folder(
+    root: Path,
+    recipe_name: str,
+    recipe: Values,
+    name: str | None,
+    complete: Callable[[Values], Values] = _as_it_is,
+) -> RunFolder:
     """Return the folder of this very recipe: the one it has already, or a new path (not created yet).
 
     Runs are functions of their recipe, so the same recipe again means the same run: it is continued, or done.
+
+    Args:
+        complete: gives the recipes of older runs the values that there were not yet when they began.
 
     Raises:
         UserError: `name` is no folder name, or is taken by a run of another recipe.
     """
     family = root / recipe_name
     if name is not None:
-        folder = RunFolder(family / folder_name(name))
+        folder = RunFolder(family / folder_name(name), complete)
         if folder.path.exists() and not _is_unused(folder.path):
             _refuse_other_run(folder, recipe)
         return folder
     for path in sorted(family.glob("*"), reverse=True):
-        folder = RunFolder(path)
+        folder = RunFolder(path, complete)
         if folder.resolved.is_file() and folder.recipe() == recipe:
             return folder
-    return RunFolder(family / _new_name(recipe))
+    return RunFolder(family / _new_name(recipe), complete)
 
 
 def _is_unused(path: Path) -> bool:
@@ -192,12 +216,12 @@ def _is_unused(path: Path) -> bool:
     return path.is_dir() and all(entry.name in BEGINNING or entry.name.startswith(".") for entry in path.iterdir())
 
 
-def _new_name(recipe: dict[str, Any]) -> str:
+def _new_name(recipe: Values) -> str:
     """Return the time and a digest of the recipe: runs that start in the same second are told apart by it."""
     return f"{time.strftime('%Y-%m-%d_%H-%M-%S')}_{short_digest(recipe)}"
 
 
-def _refuse_other_run(folder: RunFolder, recipe: dict[str, Any]) -> None:
+def _refuse_other_run(folder: RunFolder, recipe: Values) -> None:
     if not folder.resolved.is_file():
         raise UserError(f"--name: {folder.path} exists and is not a run folder; choose another name")
     other = folder.recipe()

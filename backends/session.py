@@ -75,7 +75,7 @@ class Session:
         self.fabric: Fabric = make_fabric(assembly.fabric)
         self.fabric.launch()
         # A new folder is named by the time, which processes may read differently.
-        self.folder = RunFolder(Path(self.fabric.broadcast(str(folder.path))))
+        self.folder = folder.at(Path(self.fabric.broadcast(str(folder.path))))
         self.precision = resolve_precision(assembly.fabric, self.fabric.device.type)
         self.console = RunConsole(quiet=quiet or not self.fabric.is_global_zero)
         self.plan = batch_plan(assembly.train.batch_size, assembly.train.micro_batch, self.fabric.world_size)

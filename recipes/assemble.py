@@ -28,7 +28,7 @@ from ..components.registry import build
 from . import derive
 from .caching import ONLINE, choose_feed
 from .judging import score_parts
-from .recipe import Recipe, of_run
+from .recipe import Recipe, completed, of_run
 from .schema import RecipeSettings
 
 SPACES: Mapping[str, type[Space]] = {"pixel": PixelSpace, "latent": LatentSpace}
@@ -164,7 +164,7 @@ def open_session(recipe: Recipe, *, root: Path, name: str | None = None, quiet: 
     Raises:
         UserError: `name` belongs to a run of another recipe.
     """
-    return session_in(claim_folder(root, recipe.name, recipe.resolved(), name), recipe, quiet=quiet)
+    return session_in(claim_folder(root, recipe.name, recipe.resolved(), name, completed), recipe, quiet=quiet)
 
 
 def session_in(folder: RunFolder, recipe: Recipe, *, quiet: bool = False) -> Session:

@@ -99,6 +99,14 @@ def from_values(name: str, values: dict[str, Any], overrides: Sequence[str] = ()
     return check(name, "", override(Sourced(values, {(): name}), overrides), data)
 
 
+def completed(values: dict[str, Any]) -> dict[str, Any]:
+    """Return a run's recipe with every value that there is today; as it is, if it cannot be read any more."""
+    try:
+        return from_values("run", values, data="unused").resolved()
+    except UserError:
+        return values
+
+
 def of_run(run: RunFolder, overrides: Sequence[str] = (), *, data: DataUse = "unused") -> Recipe:
     """Return the recipe of a run, with overrides of how its weights are used.
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..backends.errors import UserError
 from ..backends.run_folder import RunFolder, write_json
-from .recipe import Recipe, from_values, of_run
+from .recipe import Recipe, completed, from_values, of_run
 from .yaml_reader import parse_value
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def resume(path: Path, extensions: Sequence[str] = (), *, quiet: bool = False) -
     """
     from .assemble import session_in  # noqa: PLC0415 - torch is imported only now
 
-    run = RunFolder(path.expanduser())
+    run = RunFolder(path.expanduser(), completed)
     recipe = of_run(run, data="here")
     if extensions:
         recipe = extend(run, recipe, extensions)

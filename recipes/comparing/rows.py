@@ -15,7 +15,7 @@ from ...backends.evaluation.scoring import Known
 from ...backends.run_folder import RunFolder
 from ..assemble import open_session
 from ..evaluating import RunScorer, implied_guidance, scored_recipe
-from ..recipe import Recipe, from_values, load
+from ..recipe import Recipe, completed, from_values, load
 from .study import RowSettings, TableSettings
 
 SCORED = ("evaluate", "guidance", "sampler")
@@ -94,18 +94,10 @@ def run_of(member: Member, root: Path) -> RunFolder:
         return member.folder
     wanted = member.recipe.resolved()
     for path in sorted((root / member.recipe.name).glob("*/done.json"), reverse=True):
-        if trained_alike(_as_read_today(RunFolder(path.parent)), wanted):
+        if trained_alike(RunFolder(path.parent, completed).recipe(), wanted):
             return RunFolder(path.parent)
     # More follows, by the same processes: they stay together.
     return RunFolder(open_session(member.recipe, root=root).run(last=False).folder)
-
-
-def _as_read_today(run: RunFolder) -> dict[str, Any]:
-    """Return a run's recipe with every value that there is today; as it is, if it cannot be read any more."""
-    try:
-        return from_values(run.path.parent.name, run.recipe(), data="unused").resolved()
-    except UserError:
-        return run.recipe()
 
 
 def score_run(scorer: RunScorer, run: RunFolder, steps: Sequence[int] = ()) -> list[Record]:

@@ -49,6 +49,24 @@ def test_a_run_is_resumed_without_its_recipe(tmp_path: Path, capsys: pytest.Capt
     assert "done already" in capsys.readouterr().out
 
 
+def test_a_run_of_an_older_latsem_is_known_by_the_values_that_it_has(tmp_path: Path) -> None:
+    """Settings that came later have their defaults there."""
+    recipe = load("pixel_jit", [*QUICK[:-1], "evaluate.samples=0"])
+    folder = recipe.run(root=tmp_path, quiet=True).folder
+    written = json.loads((folder / "resolved.json").read_text())
+    for key in ("keep_every", "skip_nonfinite", "checkpoint"):
+        del written["recipe"]["train"][key]
+    (folder / "resolved.json").write_text(json.dumps(written))
+    (folder / "done.json").unlink()
+    (folder / "checkpoints" / "step-00000004").rename(tmp_path / "newest")
+    assert recipe.run(root=tmp_path, quiet=True).folder == folder and (folder / "done.json").is_file()
+    assert recipe.run(root=tmp_path, name=folder.name, quiet=True).folder == folder
+    assert resume(folder, ["steps=6"], quiet=True).folder == folder
+    other = load("pixel_jit", [*QUICK[:-1], "evaluate.samples=0", "train.steps=6", "train.keep_every=2"])
+    with pytest.raises(UserError, match=r"another recipe \(train.keep_every: 0 -> 2\)"):
+        other.run(root=tmp_path, name=folder.name, quiet=True)
+
+
 @pytest.mark.parametrize(
     ("extension", "message"),
     [
