@@ -103,6 +103,8 @@ def assert_same_run(whole: Path, cut: Path) -> None:
     assert (whole / "done.json").read_bytes() == (cut / "done.json").read_bytes()
 
 
+# The writer of events fails in a thread of its own.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 @pytest.mark.parametrize("every", [9, torture(1)])
 def test_a_disk_that_is_full_at_any_write_costs_no_checkpoint(
     every: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, figure: Callable[[str], None]
@@ -142,6 +144,7 @@ def small_disk(at: Path, kilobytes: int) -> Iterator[Callable[[int], None]]:
         subprocess.run(["umount", "--lazy", str(at)], check=True)
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 @pytest.mark.torture
 def test_a_real_disk_of_any_size_costs_no_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, figure: Callable[[str], None]

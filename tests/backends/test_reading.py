@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
+import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,18 @@ from latsem.recipes import load
 
 DAMAGED = 6
 ALONE = ["evaluate.samples=0", "train.steps=40", "train.log_every=40"]
+
+
+READ = 8 * 25
+"""Images that are read when a run is at its 25th step or a little before, and all workers together are."""
+
+
+def wait_for_the_checkpoint(root: Path) -> None:
+    """Wait until the checkpoint of step 20 is there, which is written beside the training."""
+    ends = time.monotonic() + 60
+    while not list(root.glob("runs/*/*/checkpoints/step-00000020")):
+        assert time.monotonic() < ends
+        time.sleep(0.01)
 
 
 @pytest.fixture
@@ -66,10 +80,11 @@ def test_one_too_many_of_all_processes_is_an_error_of_one_line(workers: int, pho
 def test_a_reader_that_dies_ends_the_run_in_one_line(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    parent, original = os.getpid(), EncodedImages.item
+    parent, original, read = os.getpid(), EncodedImages.item, itertools.count()
 
     def item(self: EncodedImages, index: int, seed: int) -> Any:
-        if os.getpid() != parent and list(tmp_path.glob("runs/*/*/checkpoints/step-00000020")):
+        if os.getpid() != parent and next(read) == READ / 2:
+            wait_for_the_checkpoint(tmp_path)
             os.kill(os.getpid(), signal.SIGKILL)
         return original(self, index, seed)
 
@@ -90,10 +105,11 @@ def test_a_shard_that_disappears_ends_the_run_in_one_line(
 ) -> None:
     shards = write_shards(photos)
     names = ["data=webdataset", f"data.shards={shards}/*.tar", f"data.cache={tmp_path}", "data.labels=none"]
-    original = EncodedImages.item
+    original, read = EncodedImages.item, itertools.count()
 
     def item(self: EncodedImages, index: int, seed: int) -> Any:
-        if list(tmp_path.glob("runs/*/*/checkpoints/step-00000020")):
+        if next(read) == READ:
+            wait_for_the_checkpoint(tmp_path)
             for path in shards.glob("*-00[12].tar"):
                 path.unlink()
             self._files = type(self._files)()  # type: ignore[attr-defined]

@@ -196,7 +196,7 @@ READERS: dict[str, Callable[[Path], Any]] = {"tar": read_tar, "npz": read_npz, "
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("count", [24, torture(100)])
+@pytest.mark.parametrize("count", [24, torture(102)])
 def test_broken_archives_are_refused_by_name(count: int, tmp_path: Path, figure: Callable[[str], None]) -> None:
     chance = random.Random(count)  # noqa: S311
     whole, refused = whole_archives(chance, tmp_path), 0
