@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any, NamedTuple
 
 from torch.utils.data import DataLoader, Dataset, default_collate, get_worker_info
@@ -58,8 +58,8 @@ class BatchReader(Dataset[Read]):
 
 def training_batches(
     feed: Feed, plan: BatchPlan, *, seed: int, rank: int, steps: range, workers: int, pin: bool
-) -> Iterator[Batch]:
-    """Yield micro-batches for the steps, in order.
+) -> Generator[Batch]:
+    """Yield micro-batches for the steps, in order; to be closed, for the sake of the workers.
 
     Args:
         workers: processes that read them; 0: this one does.

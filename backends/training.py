@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, closing
 from functools import partial
 
@@ -141,7 +141,7 @@ class Trainer:
             log = stack.enter_context(closing(MetricLog(self.folder, self.step))) if first else None
             writer = stack.enter_context(closing(self._writer())) if first else None
             stop = stack.enter_context(StopRequest())
-            batches = self._batches()
+            batches = stack.enter_context(closing(self._batches()))
             self.meter.resume()
             act = partial(self._after_step, after_step, progress, log)
             finished = not self._left_undone(log) or self._let(stop, act)
@@ -213,7 +213,7 @@ class Trainer:
         asked = torch.tensor(float(stop.signal), device=self.fabric.device)
         return int(self.fabric.all_reduce(asked, reduce_op="max"))
 
-    def _batches(self) -> Iterator[Batch]:
+    def _batches(self) -> Generator[Batch]:
         on_cpu = self.fabric.device.type == "cpu"
         workers = self.settings.workers
         return training_batches(
