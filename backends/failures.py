@@ -17,9 +17,9 @@ def reason_of(error: Exception) -> str | None:
 
 
 def _is_of_a_reader(error: Exception) -> bool:
-    # A loader loses its connection to a worker, or notices that there is none; its errors have no type of their own.
-    lost = isinstance(error, RuntimeError) and "DataLoader worker" in str(error)
-    return lost or isinstance(error, ConnectionError)
+    # torch tells of a dead worker wherever the process is just then, by an error without a type of its own.
+    noticed = isinstance(error, RuntimeError) and "DataLoader worker" in str(error)
+    return noticed or isinstance(error, ChildProcessError)
 
 
 def _is_of_another_process(error: Exception) -> bool:

@@ -91,7 +91,7 @@ def make_fabric(settings: FabricSettings) -> Fabric:
     """Return Fabric for the settings, not launched yet.
 
     Raises:
-        UserError: they do not fit this machine, or what SLURM or torchrun has begun.
+        UserError: they do not fit this machine, or what a batch system has begun.
     """
     quiet_fabric()
     accelerator = wanted_accelerator(settings)

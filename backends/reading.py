@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Generator
+from collections.abc import Generator, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from torch.utils.data import DataLoader, Dataset, default_collate, get_worker_info
@@ -66,16 +66,25 @@ def training_batches(
         pin: whether to hold them where a GPU fetches them from.
 
     Raises:
+        ChildProcessError: a worker died in the middle of handing one over.
         OSError, UserError: one could not be read.
     """
     sampler = MicroBatches(len(feed), plan, seed, rank, steps, blocks=blocks_of(feed.source))
     reader: Any = BatchReader(feed)
-    for read in DataLoader(reader, batch_sampler=sampler, num_workers=workers, pin_memory=pin, collate_fn=_as_it_is):
+    loader = DataLoader(reader, batch_sampler=sampler, num_workers=workers, pin_memory=pin, collate_fn=_as_it_is)
+    for read in _handed_over(loader):
         for name in read.lost:
             lose(feed.source, name)
         if read.failure is not None:
             raise read.failure
         yield read.batch
+
+
+def _handed_over(loader: Iterable[Read]) -> Iterator[Read]:
+    try:
+        yield from loader
+    except ConnectionError as error:
+        raise ChildProcessError(str(error)) from None
 
 
 def _as_it_is(read: Any) -> Any:

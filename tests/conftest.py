@@ -80,6 +80,15 @@ def same_tensors(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
+STATE_FILES = ("model", "ema", "optimizer", "meter", "guard")
+"""What a checkpoint holds beside JSON."""
+
+
+def same_state(one: Path, other: Path) -> bool:
+    """Return whether the newest checkpoints of two runs hold the same bits."""
+    return all(same_tensors(checkpoint_tensors(one, file), checkpoint_tensors(other, file)) for file in STATE_FILES)
+
+
 def log_of(folder: Path) -> list[list[tuple[str, Any]]]:
     """Return what a run's log says, in its order; only the speed is not the same each time."""
     lines = map(json.loads, (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines())

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import QUICK, QUICK_JOINT, checkpoint_tensors, log_of, same_tensors, torture
+from conftest import QUICK, QUICK_JOINT, STATE_FILES, checkpoint_tensors, log_of, same_state, torture
 
 from latsem.backends.checkpointing import room, writing
 from latsem.backends.checkpointing.state import TrainingState
@@ -35,15 +35,10 @@ from latsem.recipes import load
 from latsem.recipes.assemble import open_run
 
 IMAGE_ONLY = [*QUICK[:-1], "evaluate.samples=0"]
-FILES = ("model", "ema", "optimizer", "meter", "guard")
 
 
 def steps_of(folder: Path) -> list[int]:
     return [step_of(path) for path in checkpoints(RunFolder(folder))]
-
-
-def same_weights(one: Path, other: Path) -> bool:
-    return all(same_tensors(checkpoint_tensors(one, file), checkpoint_tensors(other, file)) for file in FILES)
 
 
 def flip(path: Path, bit: int) -> None:
@@ -79,7 +74,7 @@ def test_a_line_of_the_log_is_the_same_wherever_its_steps_were_cut(
             with pytest.raises(Interrupted, match=f"stopped after step {stop}"):
                 recipe.run(root=tmp_path / "cut", quiet=True)
     cut = recipe.run(root=tmp_path / "cut", quiet=True).folder
-    assert same_weights(whole, cut) and log_of(whole) == log_of(cut)
+    assert same_state(whole, cut) and log_of(whole) == log_of(cut)
     assert [dict(line)["step"] for line in log_of(whole)] == [4, 8]
 
 
@@ -111,7 +106,7 @@ def test_scoring_that_was_cut_off_costs_no_training_and_is_done_again(
     monkeypatch.setattr(Trainer, "_one_step", counted)
     cut = recipe.run(root=tmp_path / "cut", quiet=True).folder
     assert trained == list(range(step + 1, 5))
-    assert same_weights(whole, cut) and log_of(whole) == log_of(cut)
+    assert same_state(whole, cut) and log_of(whole) == log_of(cut)
     assert [dict(line)["step"] for line in log_of(cut)] == [2, 3, 4]
 
 
@@ -135,7 +130,7 @@ def test_a_signal_does_not_wait_for_scores_which_are_made_when_the_run_goes_on(
             recipe.run(root=tmp_path / "cut", quiet=True)
     assert stopped.value.signal == signal.SIGTERM and steps_of(next(tmp_path.glob("cut/*/*")))[-1] == step
     cut = recipe.run(root=tmp_path / "cut", quiet=True).folder
-    assert same_weights(whole, cut) and log_of(whole) == log_of(cut) and (cut / "done.json").is_file()
+    assert same_state(whole, cut) and log_of(whole) == log_of(cut) and (cut / "done.json").is_file()
 
 
 def test_a_signal_cuts_off_only_what_may_be() -> None:
@@ -183,7 +178,7 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_is_used(
     assert "step-00000004: ema.safetensors is damaged; set aside as damaged-step-00000004" in shown
     assert "going on after step 2" in shown
     assert steps_of(folder) == [2, 4] and (folder / "checkpoints" / "damaged-step-00000004").is_dir()
-    assert same_weights(whole, folder) and log_of(whole) == log_of(folder)
+    assert same_state(whole, folder) and log_of(whole) == log_of(folder)
 
 
 def test_a_run_without_a_whole_checkpoint_is_one_line_and_stays_as_it_is(tmp_path: Path) -> None:
@@ -234,7 +229,7 @@ def test_whatever_is_damaged_the_run_ends_as_if_nothing_had_been(
         assert damage(victim.parent)
         recipe.run(root=tmp_path / "damaged", name="run", quiet=True)
         assert (folder / "checkpoints" / "damaged-step-00000004" / victim.name).is_file()
-        assert same_weights(whole, folder) and log_of(whole) == log_of(folder)
+        assert same_state(whole, folder) and log_of(whole) == log_of(folder)
         shutil.rmtree(folder)
     figure(
         f"{flips} flipped bits and {cuts} truncations of {len(files)} files: all found, all runs went on from before"
@@ -327,7 +322,7 @@ def test_a_full_disk_leaves_the_checkpoint_before_it_and_says_so(
         with pytest.raises(RunFailed, match=r"model.safetensors: No space left on device; step-00000002 is kept"):
             recipe.run(root=tmp_path / "full", quiet=True)
     folder = recipe.run(root=tmp_path / "full", quiet=True).folder
-    assert same_weights(recipe.run(root=tmp_path / "whole", quiet=True).folder, folder)
+    assert same_state(recipe.run(root=tmp_path / "whole", quiet=True).folder, folder)
 
 
 def test_a_disk_that_is_too_small_is_said_before_anything_is_trained(
@@ -336,7 +331,7 @@ def test_a_disk_that_is_too_small_is_said_before_anything_is_trained(
     recipe = load("pixel_jit", [*IMAGE_ONLY, "train.steps=9", "train.checkpoint_every=1", "train.keep=2"])
     folder = recipe.run(root=tmp_path / "there", quiet=True).folder
     newest = checkpoints(RunFolder(folder))[-1]
-    tensors = sum((newest / f"{file}.safetensors").stat().st_size for file in FILES)
+    tensors = sum((newest / f"{file}.safetensors").stat().st_size for file in STATE_FILES)
     monkeypatch.setattr(room, "free_disk", lambda path: 3 * tensors)
     recipe.run(root=tmp_path / "enough", quiet=True)
     monkeypatch.setattr(room, "free_disk", lambda path: 2.8 * tensors)
