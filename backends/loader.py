@@ -9,7 +9,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, Sampler, default_collate
+from torch.utils.data import Sampler
 
 from ..components.data.source import Source, blocks_of
 from .errors import UserError
@@ -82,8 +82,8 @@ class Feed(Protocol):
         """Return the number of images."""
         ...
 
-    def __getitem__(self, key: Key) -> Batch:
-        """Return one image's entry."""
+    def read(self, keys: Sequence[Key]) -> Batch:
+        """Return the entries of some images, in their order."""
         ...
 
     def encode(self, batch: Batch) -> Encoded:
@@ -99,7 +99,7 @@ class Feed(Protocol):
         ...
 
 
-class ImageFeed(Dataset[Batch]):
+class ImageFeed:
     """Images, encoded at every step."""
 
     def __init__(self, source: Source, space: Space) -> None:
@@ -108,9 +108,10 @@ class ImageFeed(Dataset[Batch]):
     def __len__(self) -> int:
         return len(self.source)
 
-    def __getitem__(self, key: Key) -> Batch:
-        image, label = self.source.item(*key)
-        return {IMAGES: image, LABEL: torch.tensor(label)}
+    def read(self, keys: Sequence[Key]) -> Batch:
+        """Return images and labels."""
+        images, labels = zip(*(self.source.item(*key) for key in keys), strict=True)
+        return {IMAGES: torch.stack(images), LABEL: torch.tensor(labels)}
 
     def encode(self, batch: Batch) -> Encoded:
         """Run the frozen networks."""
@@ -161,7 +162,7 @@ class MicroBatches(Sampler[list[Key]]):
 def step_batches(feed: Feed, plan: BatchPlan, *, seed: int, rank: int, step: int) -> Iterator[tuple[list[Key], Batch]]:
     """Yield the micro-batches of one step again, with the keys of their images."""
     for keys in MicroBatches(len(feed), plan, seed, rank, range(step - 1, step), blocks=blocks_of(feed.source)):
-        yield keys, default_collate([feed[key] for key in keys])
+        yield keys, feed.read(keys)
 
 
 def pieces(indices: range, size: int) -> Iterator[range]:
@@ -172,7 +173,7 @@ def pieces(indices: range, size: int) -> Iterator[range]:
 def batches_at(feed: Feed, indices: range, batch_size: int, device: torch.device) -> Iterator[Batch]:
     """Yield what a feed reads of images at fixed indices, without augmentation, on a device."""
     for piece in pieces(indices, batch_size):
-        batch = default_collate([feed[index, 0] for index in piece])
+        batch = feed.read([(index, 0) for index in piece])
         yield {name: values.to(device) for name, values in batch.items()}
 
 

@@ -38,7 +38,11 @@ class Meter:
 
     def speed(self) -> float:
         """Return steps a second, of those that this process has done itself; NaN if there are none."""
-        return self.timed / max(time.monotonic() - self.started, 1e-9) if self.timed else math.nan
+        return self.timed / self.seconds() if self.timed else math.nan
+
+    def seconds(self) -> float:
+        """Return the time that was spent on steps."""
+        return max(time.monotonic() - self.started, 1e-9)
 
     def pause(self, seconds: float) -> None:
         """Leave out time that was not spent on steps."""

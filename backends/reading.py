@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Generator, Iterable, Iterator
 from typing import Any, NamedTuple
 
-from torch.utils.data import DataLoader, Dataset, default_collate, get_worker_info
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from ..components.data.source import blocks_of, lose, lost_by
 from .errors import UserError
@@ -38,7 +38,7 @@ class BatchReader(Dataset[Read]):
 
     def __getitems__(self, keys: list[Key]) -> Read:
         if get_worker_info() is None:
-            return Read(self._batch(keys))
+            return Read(self.feed.read(keys))
         return self._read_for_another_process(keys)
 
     def _read_for_another_process(self, keys: list[Key]) -> Read:
@@ -46,14 +46,10 @@ class BatchReader(Dataset[Read]):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
-                batch, failure = self._batch(keys), None
+                batch, failure = self.feed.read(keys), None
             except (OSError, UserError) as error:
                 batch, failure = {}, error
         return Read(batch, tuple(sorted(lost_by(self.feed.source) - known)), failure)
-
-    def _batch(self, keys: list[Key]) -> Batch:
-        batch: Batch = default_collate([self.feed[key] for key in keys])
-        return batch
 
 
 def training_batches(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -57,7 +58,10 @@ class Memory:
 
 
 class _RehearsedTrainer(Trainer):
-    """The training loop, but for what it reads of values."""
+    """The training loop, but for what it reads of values, and never compiled: compilers take no fake parameters."""
+
+    def _compile(self) -> None:
+        pass
 
     def _judge(self, step: int, values: dict[str, Tensor]) -> None:
         pass
@@ -81,7 +85,7 @@ class _StoredFeed:
     def __len__(self) -> int:
         return len(self.source)
 
-    def __getitem__(self, key: Key) -> Batch:
+    def read(self, keys: Sequence[Key]) -> Batch:
         raise NotImplementedError
 
     def encode(self, batch: Batch) -> Encoded:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ..components.torchvision_import import ensure_torchvision
 from .assembly import Assembly
+from .blocks import checkpoint_activations, compile_blocks, compiles
 from .checkpointing.state import TrainingState
 from .checkpointing.store import checkpoints
 from .checkpointing.writing import CheckpointWriter
@@ -29,11 +30,15 @@ from .processes import FabricMerge
 from .reading import training_batches
 from .run_folder import RunFolder
 from .settings import TrainSettings
+from .stages import AVERAGE, BACKWARD, DATA, ENCODING, FORWARD, OPTIMIZER, Stages
 
 Hook = Callable[[int], dict[str, float]]
 """Called after a step; what it returns is logged."""
 
 FIT_BATCH = 128
+
+LONG_WAIT = 0.05
+"""Share of the time from which on it is said that the steps wait for data."""
 
 
 def due(step: int, every: int) -> bool:
@@ -114,7 +119,8 @@ class Trainer:
         self.optimizer = make_optimizer(model, assembly.train)
         self.ema = make_ema(model, self.settings.ema)
         self.base_rates = [float(group["lr"]) for group in self.optimizer.param_groups]
-        self.meter = Meter()
+        self.meter, self.stages = Meter(), Stages(fabric.device)
+        self.warmed_up = self.told_of_waiting = False
         self.objective = Objective(assembly, self.settings)
         # Only a projection that learns keeps running statistics.
         learns = model.projection is not None and any(True for _ in model.projection.parameters())
@@ -124,8 +130,15 @@ class Trainer:
         found = checkpoints(folder)
         self.step = self.state.load(found[-1]) if found else 0
         self.kept = self.step if found else None
+        checkpoint_activations(model.get_submodule("denoiser"), self.settings.activation_checkpointing)
+        self._compile()
         self._set_rates(self.step)
         self.wrapped, self.wrapped_optimizer = fabric.setup(model, self.optimizer)
+
+    def _compile(self) -> None:
+        if compiles(self.assembly.fabric, self.fabric.device.type):
+            compile_blocks(self.assembly.model.get_submodule("denoiser"), dynamic=False)
+            compile_blocks(self.average.get_submodule("denoiser"), dynamic=None)
 
     @property
     def average(self) -> JointModel:
@@ -143,6 +156,7 @@ class Trainer:
             stop = stack.enter_context(StopRequest())
             batches = stack.enter_context(closing(self._batches()))
             self.meter.resume()
+            self.stages.clear()
             act = partial(self._after_step, after_step, progress, log)
             finished = not self._left_undone(log) or self._let(stop, act)
             stopped_by = 0
@@ -171,8 +185,12 @@ class Trainer:
         """
         undone = bool(self.fabric.broadcast(self.step > 0 and log is not None and log.last_step != self.step))
         if not undone and self._logs_now():
-            self.meter.clear()
+            self._clear_meter()
         return undone
+
+    def _clear_meter(self) -> None:
+        self.meter.clear()
+        self.stages.clear()
 
     def _after_step(self, act: Hook, progress: TrainingProgress, log: MetricLog | None) -> None:
         means = self._means(progress) if self._logs_now() else {}
@@ -181,7 +199,7 @@ class Trainer:
         if log and values:
             log.write(self.step, self.step * self.plan.batch_size, values)
         if means:
-            self.meter.clear()
+            self._clear_meter()
         # Scores and pictures take time that is not the training's.
         self.meter.pause(time.monotonic() - stopwatch)
 
@@ -232,11 +250,24 @@ class Trainer:
     def _means(self, progress: TrainingProgress) -> dict[str, float]:
         """Return what is logged of the steps since the last line, and show it."""
         speed = self.meter.speed() * self.plan.batch_size
-        means = {**self.meter.means(), "lr": float(self.optimizer.param_groups[0]["lr"]), "images_per_second": speed}
+        waiting = self.stages.seconds[DATA] / self.meter.seconds()
+        rate = float(self.optimizer.param_groups[0]["lr"])
+        means = {**self.meter.means(), "lr": rate, "images_per_second": speed, "waiting_for_data": waiting}
         if self.meter.timed:
+            self._warn_of_waiting(waiting)
             left = (self.settings.steps - self.step) * self.plan.batch_size / speed
             progress.status(self.step, means["loss"], speed, left)
         return means
+
+    def _warn_of_waiting(self, share: float) -> None:
+        """Say once that steps wait for data; the first ones do, until files are open and processes there."""
+        if share > LONG_WAIT and self.warmed_up and not self.told_of_waiting:
+            self.told_of_waiting = True
+            self.console.warn(
+                f"{100 * share:.0f} % of the time goes into waiting for data: more processes may read it "
+                "(train.workers=N), and 'latsem cache RECIPE' stores what the frozen networks say of it"
+            )
+        self.warmed_up = True
 
     def _one_step(self, batches: Iterator[Batch]) -> dict[str, Tensor]:
         step = self.step + 1
@@ -248,12 +279,16 @@ class Trainer:
         for part in range(self.plan.accumulation):
             last = part + 1 == self.plan.accumulation
             with self.fabric.no_backward_sync(self.wrapped, enabled=not last):
-                for name, value in self._backward(next(batches), generator).items():
+                with self.stages(DATA):
+                    batch = next(batches)
+                for name, value in self._backward(batch, generator).items():
                     values[name] = values.get(name, torch.zeros(())) + value / self.plan.accumulation
-        values["gradient_norm"] = self._gradient_norm()
-        self._judge(step, values)
-        self._update_weights()
-        self.ema.update(self.assembly.model, step=step)  # type: ignore[operator]
+        with self.stages(OPTIMIZER):
+            values["gradient_norm"] = self._gradient_norm()
+            self._judge(step, values)
+            self._update_weights()
+        with self.stages(AVERAGE):
+            self.ema.update(self.assembly.model, step=step)  # type: ignore[operator]
         self.step = step
         return values
 
@@ -278,12 +313,14 @@ class Trainer:
         return self.fabric.device.type == "cpu" or kept or due(step, self.settings.log_every)
 
     def _backward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
-        batch = {name: values.to(self.fabric.device, non_blocking=True) for name, values in batch.items()}
-        with self.fabric.autocast():
+        with self.stages(ENCODING), self.fabric.autocast():
+            batch = {name: values.to(self.fabric.device, non_blocking=True) for name, values in batch.items()}
             encoded = self.assembly.feed.encode(batch)
-        terms, log = self.wrapped(self.objective.batch(encoded, batch[LABEL], generator))
-        loss = torch.stack(list(terms.values())).sum()
-        self.fabric.backward(loss / self.plan.accumulation)
+        with self.stages(FORWARD):
+            terms, log = self.wrapped(self.objective.batch(encoded, batch[LABEL], generator))
+            loss = torch.stack(list(terms.values())).sum()
+        with self.stages(BACKWARD):
+            self.fabric.backward(loss / self.plan.accumulation)
         return {"loss": loss.detach(), **{f"loss/{name}": term.detach() for name, term in terms.items()}, **log}
 
     def _gradient_norm(self) -> Tensor:

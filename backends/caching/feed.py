@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from ...components.data.source import Source
 from ...components.tokenizers.tokenizer import Tokenizer
@@ -18,7 +19,7 @@ from .job import CODE, FEATURES
 from .shards import KEYS, ShardReader, ShardRecord, key_numbers, remedy
 
 
-class CachedFeed(Dataset[Batch]):
+class CachedFeed:
     """What was stored of every image of a source, in the source's order.
 
     Raises:
@@ -34,12 +35,18 @@ class CachedFeed(Dataset[Batch]):
     def __len__(self) -> int:
         return len(self.source)
 
-    def __getitem__(self, key: Key) -> Batch:
-        index, seed = key
-        shard, place = divmod(index, self.records[0].images)
-        reader, entry = self._reader(shard), place * self.source.variants + seed % self.source.variants
-        batch = {LABEL: reader.read(LABEL, place), CODE: reader.read(CODE, entry)}
-        return batch if self.form is None else {**batch, FEATURES: reader.read(FEATURES, entry)}
+    def read(self, keys: Sequence[Key]) -> Batch:
+        """Return the entries of some images: each is copied once, out of its file's memory map into the batch."""
+        variants = self.source.variants
+        labels, rest = [], []
+        for index, seed in keys:
+            shard, place = divmod(index, self.records[0].images)
+            tensors = self._reader(shard).tensors
+            labels.append(tensors[LABEL][place])
+            rest.append((tensors, place * variants + seed % variants))
+        names = (CODE,) if self.form is None else (CODE, FEATURES)
+        stored = {name: torch.stack([tensors[name][entry] for tensors, entry in rest]) for name in names}
+        return {LABEL: torch.stack(labels), **stored}
 
     def encode(self, batch: Batch) -> Encoded:
         """Return what was stored, as the model takes it."""
@@ -84,10 +91,10 @@ class CachedFeed(Dataset[Batch]):
         reader = self._open(record)
         path = self.folder.path / record.file
         wanted = {KEYS, LABEL, CODE} | ({FEATURES} if self.form is not None else set())
-        if reader.names != wanted:
-            raise UserError(f"{path}: holds {sorted(reader.names)}, not {sorted(wanted)}: {self._remedy()}")
+        if reader.tensors.keys() != wanted:
+            raise UserError(f"{path}: holds {sorted(reader.tensors)}, not {sorted(wanted)}: {self._remedy()}")
         keys = [self.source.key(index) for index in range(record.first, record.first + record.images)]
-        wrong = (reader.keys != key_numbers(keys)).nonzero() if len(reader.keys) == len(keys) else [0]
+        wrong = (reader.tensors[KEYS] != key_numbers(keys)).nonzero() if len(reader.tensors[KEYS]) == len(keys) else [0]
         if len(wrong):
             raise UserError(f"{path}: has no entry for '{keys[int(wrong[0])]}': {self._remedy()}")
 

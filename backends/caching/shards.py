@@ -87,7 +87,7 @@ def finished(folder: Path, number: int) -> ShardRecord | None:
 
 
 class ShardReader:
-    """Random access to the entries of one shard, through the file's memory map.
+    """The tensors of one shard, in the file's memory map: what is not read takes no memory.
 
     Raises:
         UserError: the file is missing, cut off or another one.
@@ -99,17 +99,10 @@ class ShardReader:
             size = f"{path.stat().st_size:,}" if path.is_file() else "no"
             raise UserError(f"{path}: {size} bytes instead of {record.bytes:,}: {remedy(path.parent)}")
         try:
-            self.file = safe_open(path, framework="pt")
-            self.slices = {name: self.file.get_slice(name) for name in self.file.keys()}  # noqa: SIM118
-            self.keys: Tensor = self.file.get_tensor(KEYS)
-            self.names = frozenset(self.slices)
+            file = safe_open(path, framework="pt")
+            self.tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except SafetensorError as error:
             raise UserError(f"{path}: damaged ({error}): {remedy(path.parent)}") from None
-
-    def read(self, name: str, place: int) -> Tensor:
-        """Return one entry of a tensor."""
-        entry: Tensor = self.slices[name][place]
-        return entry
 
 
 def remedy(folder: Path) -> str:

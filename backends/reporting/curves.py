@@ -18,6 +18,7 @@ TITLES = {
     "std": "Spread by stream",
     "lr": "Learning rate",
     "images_per_second": "Images per second",
+    "waiting_for_data": "Share of the time waiting for data",
 }
 """What is known by a better name than the log's, in the order in which it is shown."""
 

@@ -159,11 +159,11 @@ def test_flips_are_stored_and_paired(workshop: Workshop, photos: Path) -> None:
     assembly = assemble(recipe)
     for index, seed in [(0, 2), (0, 3), (61, 7), (99, 4)]:
         image, label = assembly.source.item(index, seed)
-        entry = assembly.feed[index, seed]
+        entry = assembly.feed.read([(index, seed)])
         fresh = assembly.space.encode(image[None])
         assert int(entry["label"]) == label
         assert torch.allclose(entry["code"].float(), fresh.code[0], atol=0.02, rtol=1e-3)
-    assert not torch.equal(assembly.feed[0, 2]["code"], assembly.feed[0, 3]["code"])
+    assert not torch.equal(assembly.feed.read([(0, 2)])["code"], assembly.feed.read([(0, 3)])["code"])
     workshop.run(recipe)
     victim = next((photos / "cat").iterdir())
     victim.rename(victim.with_name("renamed" + victim.suffix))
@@ -181,7 +181,7 @@ def test_mirror_images_of_shards_are_stored_and_paired(workshop: Workshop, photo
     for index, seed in [(0, 2), (63, 3), (64, 7), (99, 4)]:
         image = assembly.source.item(index, 0)[0]
         fresh = assembly.space.encode(image.flip(-1)[None] if seed % 2 else image[None])
-        assert torch.allclose(assembly.feed[index, seed]["code"].float(), fresh.code[0], atol=0.02, rtol=1e-3)
+        assert torch.allclose(assembly.feed.read([(index, seed)])["code"].float(), fresh.code[0], atol=0.02, rtol=1e-3)
 
 
 @pytest.mark.parametrize(
