@@ -77,7 +77,6 @@ class Assembly(ImageModel):
     feed: Feed
     feed_name: str
     score: ScoreParts | None
-    attention: str
     fit_images: int
     measure_images: int
     train: TrainSettings

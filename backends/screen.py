@@ -6,7 +6,7 @@ from .assembly import Assembly
 from .loader import BatchPlan
 
 
-def screen_rows(assembly: Assembly, plan: BatchPlan, device: str, precision: str) -> dict[str, str]:
+def screen_rows(assembly: Assembly, plan: BatchPlan, device: str, precision: str, attention: str) -> dict[str, str]:
     """Return the rows of the screen, with everything that `auto` became."""
     train = assembly.train
     parameters = sum(p.numel() for p in assembly.model.parameters() if p.requires_grad)
@@ -15,7 +15,7 @@ def screen_rows(assembly: Assembly, plan: BatchPlan, device: str, precision: str
     return {
         "device": device,
         "precision": precision + (" (auto)" if assembly.fabric.precision == "auto" else ""),
-        "attention": assembly.attention,
+        "attention": attention,
         "parameters": parameter_row(parameters),
         "tokens": ", ".join(f"{name} {s.tokens} of {s.patch}x{s.patch}x{s.channels}" for name, s in streams),
         "streams": "; ".join(

@@ -16,6 +16,7 @@ from torch import Tensor
 from ..components.images import mean_psnr, to_unit
 from ..components.streams import SEMANTIC
 from .assembly import Assembly
+from .blocks import settle
 from .checkpointing.room import require_room
 from .checkpointing.store import checkpoint_at, checkpoints, damage, remove_leftovers, set_damaged_aside
 from .checkpointing.weights import load_newest, load_weights
@@ -82,6 +83,7 @@ class Session:
         self.drawing = RunDrawing(assembly, self.folder, self.fabric.device)
         assembly.space.to(self.fabric.device)
         assembly.model.to(self.fabric.device)
+        self.attention = settle(assembly.model.denoiser, self.fabric.device, self.precision)
         how: Any = {"precision": self.precision, "console": self.console}
         self.scoring = Scoring(assembly, assembly.score, self.fabric, **how) if assembly.score is not None else None
 
@@ -221,7 +223,7 @@ class Session:
 
     def _screen_rows(self) -> dict[str, str]:
         device = f"{device_name(self.fabric.device)} x {self.fabric.world_size}"
-        rows = screen_rows(self.assembly, self.plan, device, self.precision)
+        rows = screen_rows(self.assembly, self.plan, device, self.precision, self.attention)
         return {**rows, **self.loss_rows, "run folder": relative(self.folder.path)}
 
     @cached_property

@@ -24,6 +24,7 @@ from ..components.streams import Prediction
 MAX_SEED = 2**63 - 1
 Auto = Literal["auto"]
 Beta = Annotated[float, Field(ge=0, lt=1)]
+ActivationCheckpointing = Literal["none", "selective"] | Annotated[int, Field(ge=1)]
 Labels = Literal["balanced", "random"]
 
 
@@ -78,6 +79,11 @@ class TrainSettings(Settings):
     )
     keep: int = Field(2, ge=1, description="how many of the newest checkpoints stay")
     keep_every: int = Field(0, ge=0, description="checkpoints of multiples of so many steps stay for good; 0: none do")
+    activation_checkpointing: ActivationCheckpointing = Field(
+        "none",
+        description="less memory for more arithmetic; n: every n-th block is computed again in the backward pass; "
+        "selective: all but matrix products and attention is",
+    )
     workers: int | Auto = Field("auto", description="processes that read images; auto: none on a CPU, 4 else")
 
     @model_validator(mode="after")
@@ -188,6 +194,7 @@ class FabricSettings(Settings):
     precision: Literal["auto", "32-true", "bf16-mixed"] = Field(
         "auto", description="auto: bf16-mixed where the hardware computes it natively"
     )
+    compile: bool | Auto = Field("auto", description="torch.compile of the network's blocks; auto: on CUDA")
 
     @model_validator(mode="after")
     def _devices_positive(self) -> FabricSettings:

@@ -15,6 +15,8 @@ from torch import Tensor
 ROWS_A_THREAD = 8
 
 
+# The number of threads does not change in a run; a compiler would leave its graph to look it up.
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def least_rows(device: torch.device) -> int:
     """Return the smallest number of rows that a matrix product should be given, where rows are to keep their bits."""
     return ROWS_A_THREAD * torch.get_num_threads() if device.type == "cpu" else 1

@@ -12,6 +12,7 @@ import torch
 from ..backends.assembly import Assembly, ImageModel
 from ..backends.console import RunConsole
 from ..backends.errors import UserError
+from ..backends.hardware import wanted_accelerator
 from ..backends.latent import LatentSpace
 from ..backends.loader import ImageFeed
 from ..backends.model import JointModel
@@ -57,7 +58,7 @@ def assemble_around(recipe: Recipe, source: Source, *, scored: bool = True) -> A
         UserError: a model cannot be used.
     """
     settings = recipe.settings
-    device_type = "cuda" if settings.fabric.accelerator != "cpu" and torch.cuda.is_available() else "cpu"
+    _check_attention(settings, wanted_accelerator(settings.fabric))
     parts = image_model(recipe, source.num_classes, build_encoder(settings))
     return Assembly(
         **vars(parts),
@@ -67,7 +68,6 @@ def assemble_around(recipe: Recipe, source: Source, *, scored: bool = True) -> A
         feed=ImageFeed(source, parts.space),
         feed_name=ONLINE,
         score=score_parts(settings, source) if scored and settings.evaluate.samples else None,
-        attention=_attention(settings, device_type),
         fit_images=settings.projection.fit_images if settings.projection is not None else 0,
         measure_images=settings.tokenizer.measured_on,
         train=settings.train,
@@ -150,12 +150,11 @@ def build_encoder(settings: RecipeSettings) -> Encoder | None:
     return encoder
 
 
-def _attention(settings: RecipeSettings, device_type: str) -> str:
+def _check_attention(settings: RecipeSettings, device_type: str) -> None:
     try:
-        described: str = build(settings.denoiser.attention).describe(device_type)
+        build(settings.denoiser.attention).describe(device_type)
     except ValueError as error:
         raise UserError(f"denoiser.attention: {error}") from None
-    return described
 
 
 def open_session(recipe: Recipe, *, root: Path, name: str | None = None, quiet: bool = False) -> Session:

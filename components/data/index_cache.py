@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from pathlib import Path
 
 from filelock import FileLock
 
+from ..user_cache import user_cache
 from .tar_index import TarIndex, scan
 
 VERSION = 1
@@ -16,10 +16,7 @@ VERSION = 1
 
 def cache_folder(chosen: Path | None) -> Path:
     """Return the folder for fetched shards and indexes: the chosen one, or one in the user's cache (XDG)."""
-    if chosen is not None:
-        return chosen.expanduser()
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "latsem" / "webdataset"
+    return chosen.expanduser() if chosen is not None else user_cache() / "webdataset"
 
 
 def kept_index(shard: Path, folder: Path) -> TarIndex | None:

@@ -17,8 +17,10 @@ class PerImage(nn.Sequential):
 
     def forward(self, vectors: Tensor) -> Tensor:
         """Map vectors `(B, width)`."""
+        if torch.is_grad_enabled():
+            return super().forward(vectors)
         missing = least_rows(vectors.device) - len(vectors)
-        if torch.is_grad_enabled() or missing <= 0:
+        if missing <= 0:
             return super().forward(vectors)
         filled: Tensor = super().forward(F.pad(vectors, (0, 0, 0, missing)))
         return filled[: len(vectors)]

@@ -5,12 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..registry import build
 from ..streams import Streams, StreamSpec, Times
-from .attention.kernel import AttentionKernel
+from .attention.kernel import AttentionKernel, AttentionShape
 from .blocks import Block, Heads, Norm
 from .embeddings import ClockEmbedding, PatchEmbedding, sincos_positions
 from .fusion.fusion import Fusion
@@ -38,6 +39,7 @@ class StreamTransformer(nn.Module, ABC):
     ) -> None:
         super().__init__()
         self.streams = dict(streams)
+        self.size = size
         self.fusion: Fusion = build(settings.fusion, streams=streams)
         self.kernel: AttentionKernel = build(settings.attention)
         self.embeddings = nn.ModuleDict(
@@ -70,6 +72,12 @@ class StreamTransformer(nn.Module, ABC):
         tokens = self.transform(tokens + self.positions, condition, label)
         values = self.heads(self.fusion.split(tokens), condition)
         return {name: self._unpatch(name, patches) for name, patches in values.items()}
+
+    def settle(self, device: torch.device, dtype: torch.dtype) -> str:
+        """Let the attention kernel prepare for a device and the type of its products; return what it says of itself."""
+        tokens, heads = len(self.positions) + self.size.class_tokens, self.size.heads
+        self.kernel.settle(AttentionShape(device, dtype, tokens, heads, self.size.width // heads))
+        return self.kernel.describe(device.type)
 
     @abstractmethod
     def transform(self, tokens: Tensor, condition: Tensor, label: Tensor) -> Tensor:

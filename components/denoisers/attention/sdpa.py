@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
+from .kernel import AttentionShape
 from .settings import AttentionSettings
 
 
@@ -18,6 +19,9 @@ class SDPA:
         """Map `(B, tokens, heads, dim)` three times to the same shape."""
         query, key, value = (x.transpose(1, 2) for x in (query, key, value))
         return F.scaled_dot_product_attention(query, key, value).transpose(1, 2)
+
+    def settle(self, shape: AttentionShape) -> None:
+        """Nothing depends on the shape here."""
 
     def describe(self, device_type: str) -> str:
         """Return the kernel's name."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from .kernel import AttentionShape
 from .settings import AttentionSettings
 
 
@@ -42,6 +43,9 @@ class XFormers:
             raise ValueError("attention 'xformers' needs a CUDA device: use attention=sdpa, or auto")
         result: Tensor = load_xformers().memory_efficient_attention(query, key, value)
         return result
+
+    def settle(self, shape: AttentionShape) -> None:
+        """Nothing depends on the shape here."""
 
     def describe(self, device_type: str) -> str:
         """Return the kernel's name.

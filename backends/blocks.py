@@ -1,0 +1,95 @@
+"""How the blocks of a network run: compiled, and with fewer activations kept for the backward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import nn
+from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
+
+from .errors import UserError
+from .settings import ActivationCheckpointing, FabricSettings
+
+aten = torch.ops.aten
+
+COSTLY = frozenset({aten.mm, aten.addmm, aten.bmm, aten.baddbmm})
+ATTENTION = ("scaled_dot_product", "efficient_attention", "flash")
+"""What the names of attention kernels contain, those of xformers among them."""
+
+
+def compiles(settings: FabricSettings, device_type: str) -> bool:
+    """Return whether blocks are compiled.
+
+    On CPUs they are not unless the recipe says so: there it took half a minute and gained nothing that could be told
+    from noise (SiT-S/2, float32).
+    """
+    return device_type == "cuda" if settings.compile == "auto" else settings.compile
+
+
+def compile_blocks(network: nn.Module, *, dynamic: bool | None, backend: str | Callable[..., Any] = "inductor") -> None:
+    """Compile the blocks of a network, in place, at their first call; a network without blocks is compiled whole.
+
+    Blocks are alike: one is compiled, and the others take what came out. Around them nothing is worth the time.
+
+    Args:
+        dynamic: False for one graph a shape, as in training; None where sizes of batches vary.
+    """
+    for region in blocks_of(network) or [network]:
+        region.compile(dynamic=dynamic, backend=backend)
+
+
+@runtime_checkable
+class Settling(Protocol):
+    """A network that prepares for a device."""
+
+    def settle(self, device: torch.device, dtype: torch.dtype) -> str:
+        """Choose kernels for a device and the type of its products, and return what they say of themselves."""
+        ...
+
+
+def settle(network: object, device: torch.device, precision: str) -> str:
+    """Let a network choose its attention kernel for a device, and return what is said of it."""
+    if not isinstance(network, Settling):
+        return "the network's own"
+    return network.settle(device, torch.bfloat16 if precision == "bf16-mixed" else torch.float32)
+
+
+def checkpoint_activations(network: nn.Module, how: ActivationCheckpointing) -> None:
+    """Let blocks keep less than everything for the backward pass, which computes it again; in place.
+
+    A number n keeps nothing but its input in every n-th block. `selective` keeps what matrix products and attention
+    return, in all blocks, and computes what is cheap again: norms, modulation, activation functions.
+
+    Raises:
+        UserError: the network has no blocks.
+    """
+    if how == "none":
+        return
+    blocks = blocks_of(network)
+    if not blocks:
+        raise UserError(f"train.activation_checkpointing: a {type(network).__name__} has no blocks to apply it to")
+    every = 1 if how == "selective" else how
+    context: dict[str, Any] = {"context_fn": _selective_contexts} if how == "selective" else {}
+    for block in blocks[::every]:
+        # Nothing in a block is random.
+        options = {"use_reentrant": False, "preserve_rng_state": False, **context}
+        block.forward = partial(checkpoint, block.forward, **options)
+
+
+def blocks_of(network: nn.Module) -> Sequence[nn.Module]:
+    """Return the blocks of a transformer, none of another network."""
+    blocks = getattr(network, "blocks", None)
+    return list(blocks) if isinstance(blocks, nn.ModuleList) else []
+
+
+def _selective_contexts() -> Any:
+    return create_selective_checkpoint_contexts(_keep_costly)
+
+
+def _keep_costly(context: Any, operation: Any, *arguments: Any, **options: Any) -> CheckpointPolicy:
+    del context, arguments, options
+    costly = operation.overloadpacket in COSTLY or any(part in str(operation) for part in ATTENTION)
+    return CheckpointPolicy.MUST_SAVE if costly else CheckpointPolicy.PREFER_RECOMPUTE
