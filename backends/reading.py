@@ -6,11 +6,13 @@ import warnings
 from collections.abc import Generator, Iterable, Iterator
 from typing import Any, NamedTuple
 
+import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from ..components.data.source import blocks_of, lose, lost_by
 from .errors import UserError
 from .loader import Batch, BatchPlan, Feed, Key, MicroBatches
+from .settings import TrainSettings
 
 
 class Read(NamedTuple):
@@ -50,6 +52,13 @@ class BatchReader(Dataset[Read]):
             except (OSError, UserError) as error:
                 batch, failure = {}, error
         return Read(batch, tuple(sorted(lost_by(self.feed.source) - known)), failure)
+
+
+def reading_processes(settings: TrainSettings, device: torch.device) -> int:
+    """Return how many processes read batches for the one that trains, with `auto` resolved: none on a CPU, 4 else."""
+    if settings.workers != "auto":
+        return settings.workers
+    return 0 if device.type == "cpu" else 4
 
 
 def training_batches(

@@ -10,14 +10,8 @@ from contextlib import contextmanager
 import torch
 from torch.profiler import record_function
 
-DATA, ENCODING, FORWARD, BACKWARD, OPTIMIZER, AVERAGE = (
-    "data",
-    "encoding",
-    "forward",
-    "backward",
-    "optimizer",
-    "average",
-)
+DATA, ENCODING, FORWARD, BACKWARD = "data", "encoding", "forward", "backward"
+GUARD, OPTIMIZER, AVERAGE = "guard", "optimizer", "average"
 
 
 class Stages:

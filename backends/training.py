@@ -27,10 +27,10 @@ from .meter import Meter
 from .model import JointModel
 from .objective import Objective
 from .processes import FabricMerge
-from .reading import training_batches
+from .reading import reading_processes, training_batches
 from .run_folder import RunFolder
 from .settings import TrainSettings
-from .stages import AVERAGE, BACKWARD, DATA, ENCODING, FORWARD, OPTIMIZER, Stages
+from .stages import AVERAGE, BACKWARD, DATA, ENCODING, FORWARD, GUARD, OPTIMIZER, Stages
 
 Hook = Callable[[int], dict[str, float]]
 """Called after a step; what it returns is logged."""
@@ -232,16 +232,15 @@ class Trainer:
         return int(self.fabric.all_reduce(asked, reduce_op="max"))
 
     def _batches(self) -> Generator[Batch]:
-        on_cpu = self.fabric.device.type == "cpu"
-        workers = self.settings.workers
+        device = self.fabric.device
         return training_batches(
             self.assembly.feed,
             self.plan,
             seed=self.settings.seed,
             rank=self.fabric.global_rank,
             steps=range(self.step, self.settings.steps),
-            workers=(0 if on_cpu else 4) if workers == "auto" else workers,
-            pin=not on_cpu,
+            workers=reading_processes(self.settings, device),
+            pin=device.type != "cpu",
         )
 
     def _logs_now(self) -> bool:
@@ -283,9 +282,10 @@ class Trainer:
                     batch = next(batches)
                 for name, value in self._backward(batch, generator).items():
                     values[name] = values.get(name, torch.zeros(())) + value / self.plan.accumulation
-        with self.stages(OPTIMIZER):
+        with self.stages(GUARD):
             values["gradient_norm"] = self._gradient_norm()
             self._judge(step, values)
+        with self.stages(OPTIMIZER):
             self._update_weights()
         with self.stages(AVERAGE):
             self.ema.update(self.assembly.model, step=step)  # type: ignore[operator]

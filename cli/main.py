@@ -9,6 +9,7 @@ from pathlib import Path
 
 import typer
 
+from .bench import bench
 from .cache import cache
 from .check import check
 from .compare import compare
@@ -39,6 +40,7 @@ app.command()(sample)
 app.command()(evaluate)
 app.command()(compare)
 app.command()(replay)
+app.command()(bench)
 
 
 def main() -> None:

@@ -56,7 +56,7 @@ def footprint(recipe: Recipe) -> Footprint:
     Raises:
         UserError: the data or a part cannot be used.
     """
-    settings, source, mode = recipe.settings, _source(recipe), fake_mode()
+    settings, source, mode = recipe.settings, stand_in_source(recipe), fake_mode()
     device = fake_device(settings.fabric)
     parts: dict[str, Any] = {"tokenizer": settings.tokenizer.untrained()}
     if settings.encoder is not None:
@@ -79,7 +79,8 @@ def footprint(recipe: Recipe) -> Footprint:
     return predictor.footprint(CacheCost(form, every[form].bytes, folder.path, there), RUNS)
 
 
-def _source(recipe: Recipe) -> ShapeSource:
+def stand_in_source(recipe: Recipe) -> ShapeSource:
+    """Return what stands for a recipe's data, which need not be there."""
     data = recipe.settings.data
     if isinstance(data, ExpectedData):
         return ShapeSource(data.labels, data.side, data.images, data.variants)

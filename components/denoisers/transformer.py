@@ -75,9 +75,13 @@ class StreamTransformer(nn.Module, ABC):
 
     def settle(self, device: torch.device, dtype: torch.dtype) -> str:
         """Let the attention kernel prepare for a device and the type of its products; return what it says of itself."""
-        tokens, heads = len(self.positions) + self.size.class_tokens, self.size.heads
-        self.kernel.settle(AttentionShape(device, dtype, tokens, heads, self.size.width // heads))
+        self.kernel.settle(self.attention_shape(device, dtype))
         return self.kernel.describe(device.type)
+
+    def attention_shape(self, device: torch.device, dtype: torch.dtype) -> AttentionShape:
+        """Return what attention works on: most blocks see the class tokens, too."""
+        tokens, heads = len(self.positions) + self.size.class_tokens, self.size.heads
+        return AttentionShape(device, dtype, tokens, heads, self.size.width // heads)
 
     @abstractmethod
     def transform(self, tokens: Tensor, condition: Tensor, label: Tensor) -> Tensor:

@@ -1,0 +1,191 @@
+"""`latsem bench`: from recipes to what is timed of them."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args
+
+import torch
+from lightning_fabric import Fabric
+
+from ..backends.assembly import Assembly
+from ..backends.benching.bench import run_bench
+from ..backends.benching.results import Report
+from ..backends.benching.stand_in import StandInFeed
+from ..backends.benching.subjects import Subject, attention, encoding, fit, reading, sampling, training_step
+from ..backends.blocks import settle
+from ..backends.errors import UserError
+from ..backends.hardware import make_fabric, resolve_precision
+from ..backends.loader import batch_plan
+from ..components.denoisers.attention.kernel import AttentionKernel, AttentionShape
+from ..components.denoisers.transformer import StreamTransformer
+from ..components.registry import available, create
+from ..components.streams import SEMANTIC
+from .assemble import assemble, assemble_around
+from .caching import cache_folder, feature_forms
+from .checking import stand_in_source
+from .derive import feature_form
+from .recipe import Recipe, from_values, load
+
+What = Literal["train", "sample", "data", "encode", "attention"]
+WHATS = get_args(What)
+IMAGE_ONLY = "image_only"
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What is to be timed, and how.
+
+    Attributes:
+        images: drawn or encoded at once; empty: a micro-batch.
+    """
+
+    what: What
+    rounds: int
+    warmup: int
+    images: int | None = None
+
+
+def bench(recipe: str, changes: Sequence[str], how: Bench, against: str | None = None) -> Report:
+    """Time something of a recipe, and of another in turn with it, on one device.
+
+    Args:
+        against: another recipe with changes ("pixel_jit denoiser.depth=4"), changes of the first ("guidance=none"), or
+            `image_only`: the first without its semantic stream.
+
+    Raises:
+        UserError: a recipe with mistakes, or nothing to time in it.
+    """
+    if how.what == "attention" and against is not None:
+        raise UserError("--against: attention is timed with every kernel that runs here already")
+    recipes = {recipe if not changes else " ".join([recipe, *changes]): _load(recipe, changes, how)}
+    if against is not None:
+        recipes[_told_apart(against, recipes)] = _other(against, recipe, changes, recipes, how)
+    subjects = [subject for name, each in recipes.items() for subject in _subjects(name, each, how)]
+    fabric = _fabric(next(iter(recipes.values())))
+    precision = resolve_precision(next(iter(recipes.values())).settings.fabric, fabric.device.type)
+    return run_bench(how.what, subjects, fabric.device, precision, rounds=how.rounds, warmup=how.warmup)
+
+
+def _load(recipe: str, changes: Sequence[str], how: Bench) -> Recipe:
+    return load(recipe, changes, data="here" if how.what == "data" else "expected")
+
+
+def _told_apart(name: str, names: Mapping[str, Any]) -> str:
+    return f"{name} (again)" if name in names else name
+
+
+def _other(against: str, recipe: str, changes: Sequence[str], known: Mapping[str, Recipe], how: Bench) -> Recipe:
+    if against == IMAGE_ONLY:
+        return image_only(next(iter(known.values())))
+    words = shlex.split(against)
+    if "=" in words[0]:
+        return _load(recipe, [*changes, *words], how)
+    return _load(words[0], words[1:], how)
+
+
+def image_only(recipe: Recipe) -> Recipe:
+    """Return a recipe without its semantic stream, and without the guidance that needs it."""
+    values = deepcopy(recipe.resolved())
+    values["encoder"] = values["projection"] = None
+    values["streams"].pop(SEMANTIC, None)
+    values["train"]["semantic_dropout"] = 0.0
+    if values["guidance"]["name"] not in ("none", "cfg"):
+        values["guidance"] = {"name": "none"}
+    return from_values(f"{recipe.name} without semantics", values, data="expected")
+
+
+def _subjects(name: str, recipe: Recipe, how: Bench) -> Iterator[Subject]:
+    make: Mapping[What, Callable[[str, Recipe, Bench], Iterator[Subject]]] = {
+        "train": _train,
+        "sample": _sample,
+        "data": _data,
+        "encode": _encode,
+        "attention": _attention,
+    }
+    return make[how.what](name, recipe, how)
+
+
+def _fabric(recipe: Recipe) -> Fabric:
+    one = recipe.settings.fabric.model_copy(update={"devices": 1, "num_nodes": 1, "strategy": "auto"})
+    fabric = make_fabric(one)
+    fabric.launch()
+    return fabric
+
+
+def _assembled(recipe: Recipe) -> tuple[Fabric, Assembly, StandInFeed]:
+    """Return a recipe's parts with random weights on the device, and batches in the place of its data."""
+    settings = recipe.settings
+    parts: dict[str, Any] = {"tokenizer": settings.tokenizer.untrained()}
+    if settings.encoder is not None:
+        parts["encoder"] = settings.encoder.untrained()
+    bare = replace(recipe, settings=settings.model_copy(update=parts))
+    source, fabric = stand_in_source(recipe), _fabric(recipe)
+    assembly = assemble_around(bare, source, scored=False)
+    assembly.space.to(fabric.device)
+    assembly.model.to(fabric.device)
+    settle(assembly.model.denoiser, fabric.device, resolve_precision(settings.fabric, fabric.device.type))
+    fit(assembly)
+    form = feature_forms(settings, assembly.model.projection)[feature_form(settings)]
+    if form is not None:
+        form.fit([torch.randn(4, settings.encoder.width(), 4, 4)] if settings.encoder is not None else [])
+    use = settings.cache.use
+    stored = use == "required" or (use == "auto" and cache_folder(recipe).key() is not None)
+    return fabric, assembly, StandInFeed(source, assembly.space, form, stored=stored)
+
+
+def _train(name: str, recipe: Recipe, how: Bench) -> Iterator[Subject]:
+    del how
+    fabric, assembly, feed = _assembled(recipe)
+    if not feed.stored:
+        assembly.space.accelerate()
+    plan = batch_plan(assembly.train.batch_size, assembly.train.micro_batch, 1)
+    yield training_step(name, fabric, assembly, plan, feed)
+
+
+def _sample(name: str, recipe: Recipe, how: Bench) -> Iterator[Subject]:
+    fabric, assembly, _ = _assembled(recipe)
+    precision = resolve_precision(recipe.settings.fabric, fabric.device.type)
+    yield sampling(name, assembly, fabric.device, precision, how.images or assembly.train.picture_images or 64)
+
+
+def _data(name: str, recipe: Recipe, how: Bench) -> Iterator[Subject]:
+    del how
+    assembly = assemble(recipe, scored=False)
+    plan = batch_plan(assembly.train.batch_size, assembly.train.micro_batch, 1)
+    yield reading(name, _fabric(recipe), assembly, plan)
+
+
+def _encode(name: str, recipe: Recipe, how: Bench) -> Iterator[Subject]:
+    fabric, assembly, _ = _assembled(recipe)
+    if not list(assembly.space.parameters()):
+        raise UserError(f"{name}: there is nothing to encode: no autoencoder, no encoder")
+    assembly.space.accelerate()
+    plan = batch_plan(assembly.train.batch_size, assembly.train.micro_batch, 1)
+    yield encoding(name, assembly, fabric.device, how.images or plan.micro_batch)
+
+
+def _attention(name: str, recipe: Recipe, how: Bench) -> Iterator[Subject]:
+    fabric, assembly, _ = _assembled(recipe)
+    denoiser = assembly.model.denoiser
+    if not isinstance(denoiser, StreamTransformer):
+        raise UserError(f"{name}: its denoiser is no transformer of this kind")
+    bf16 = resolve_precision(recipe.settings.fabric, fabric.device.type) == "bf16-mixed"
+    shape = denoiser.attention_shape(fabric.device, torch.bfloat16 if bf16 else torch.float32)
+    plan = batch_plan(assembly.train.batch_size, assembly.train.micro_batch, 1)
+    yield from attention(dict(_kernels(shape)), shape, how.images or plan.micro_batch)
+
+
+def _kernels(shape: AttentionShape) -> Iterator[tuple[str, AttentionKernel]]:
+    """Yield the kernels that run on a device; the reference is one of them."""
+    for name in sorted(set(available("attention")) - {"auto"}):
+        kernel: AttentionKernel = create("attention", name)
+        try:
+            kernel.settle(shape)
+            kernel.describe(shape.device.type)
+        except ValueError:
+            continue
+        yield name, kernel
