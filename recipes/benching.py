@@ -70,6 +70,15 @@ def bench(recipe: str, changes: Sequence[str], how: Bench, against: str | None =
     return run_bench(how.what, subjects, fabric.device, precision, rounds=how.rounds, warmup=how.warmup)
 
 
+def load_subjects(recipe: str, changes: Sequence[str], how: Bench) -> list[Subject]:
+    """Return what is timed of a recipe, to be timed beside something else.
+
+    Raises:
+        UserError: a recipe with mistakes, or nothing to time in it.
+    """
+    return list(_subjects(recipe, _load(recipe, changes, how), how))
+
+
 def _load(recipe: str, changes: Sequence[str], how: Bench) -> Recipe:
     return load(recipe, changes, data="here" if how.what == "data" else "expected")
 
