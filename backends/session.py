@@ -32,12 +32,15 @@ from .hardware import device_name, environment, make_fabric, release_freed_memor
 from .loader import ImageFeed, batch_plan, fixed_batches
 from .model import JointModel
 from .processes import in_first, leave
+from .profiling import StepProfiler
 from .replay import write_replay
 from .reporting.page import FILE as REPORT
 from .reporting.run_report import refresh_run_report
 from .run_folder import ENVIRONMENT, RECIPE, RunFolder, write_atomically, write_json
 from .screen import screen_rows
 from .training import NotFinite, Trainer, due, fit_statistics
+
+PROFILE = "profile"
 
 RECONSTRUCTED = {"cpu": 2**17, "cuda": 2**24}
 """Pixels that are reconstructed to say what the space loses: 128 images of 32 x 32; of 256 x 256 two on a CPU, which
@@ -87,11 +90,12 @@ class Session:
         how: Any = {"precision": self.precision, "console": self.console}
         self.scoring = Scoring(assembly, assembly.score, self.fabric, **how) if assembly.score is not None else None
 
-    def run(self, *, last: bool = True) -> RunResult:
+    def run(self, *, last: bool = True, profiled: bool = False) -> RunResult:
         """Train what is missing, draw and score; a run that is done is only reported.
 
         Args:
             last: whether its processes have nothing more to do together.
+            profiled: whether a few steps leave a trace in the run folder.
 
         Raises:
             Interrupted: the run was asked to stop; a checkpoint is kept.
@@ -100,9 +104,9 @@ class Session:
                 small.
         """
         with self._failing_in_one_line():
-            return self._run(last)
+            return self._run(last, profiled)
 
-    def _run(self, last: bool) -> RunResult:
+    def _run(self, last: bool, profiled: bool) -> RunResult:
         in_first(self.fabric, self._recover)
         self.fit()
         self.screen()
@@ -115,7 +119,7 @@ class Session:
             self.assembly.score.require_enough()
         in_first(self.fabric, partial(require_room, self.folder, self.assembly.model, self.assembly.train))
         with self._alone_in_folder():
-            self._train()
+            self._train(profiled)
         self._last_words()
         result = self._result()
         if last:
@@ -164,14 +168,15 @@ class Session:
         kept = checkpoints(self.folder)
         return f"{kept[-1].name} is kept" if kept else "nothing is kept yet"
 
-    def _train(self) -> None:
+    def _train(self, profiled: bool) -> None:
         if isinstance(self.assembly.feed, ImageFeed):
             self.assembly.space.accelerate()
         trainer = Trainer(self.fabric, self.assembly, self.folder, self.plan, self.console)
         if trainer.step:
             self.console.say(f"going on after step {trainer.step}")
         try:
-            number = trainer.train(lambda step: self._after_step(trainer, step))
+            profiler = self._profiler(trainer) if profiled and self.fabric.is_global_zero else None
+            number = trainer.train(lambda step: self._after_step(trainer, step), profiler)
         except NotFinite as failure:
             raise RunFailed(self._not_finite(trainer, failure)) from None
         if number:
@@ -181,6 +186,14 @@ class Session:
             self.drawing.draw_evolution()
             write_json(self.folder.done, {"step": trainer.step, "scores": self._last_scores()})
         self._report()
+
+    def _profiler(self, trainer: Trainer) -> StepProfiler | None:
+        steps = self.assembly.train.steps
+        if trainer.step == steps:
+            return None
+        how = "open it in ui.perfetto.dev or chrome://tracing"
+        folder = self.folder.path / PROFILE
+        return StepProfiler(folder, trainer.step, steps, lambda path: self.console.say(f"{relative(path)}: {how}"))
 
     def _not_finite(self, trainer: Trainer, failure: NotFinite) -> str:
         """Keep the step that failed, and return what is said of it."""

@@ -27,6 +27,7 @@ from .meter import Meter
 from .model import JointModel
 from .objective import Objective
 from .processes import FabricMerge
+from .profiling import StepProfiler
 from .reading import reading_processes, training_batches
 from .run_folder import RunFolder
 from .settings import TrainSettings
@@ -146,8 +147,12 @@ class Trainer:
         module: JointModel = self.ema.module  # type: ignore[assignment]
         return module
 
-    def train(self, after_step: Hook) -> int:
-        """Train to the last step and return 0, or the number of the signal that stopped it before."""
+    def train(self, after_step: Hook, profiler: StepProfiler | None = None) -> int:
+        """Train to the last step and return 0, or the number of the signal that stopped it before.
+
+        Args:
+            profiler: is entered around the steps, and told of each.
+        """
         first = self.fabric.is_global_zero
         with ExitStack() as stack:
             progress = stack.enter_context(self.console.training(self.settings.steps, self.step))
@@ -155,6 +160,8 @@ class Trainer:
             writer = stack.enter_context(closing(self._writer())) if first else None
             stop = stack.enter_context(StopRequest())
             batches = stack.enter_context(closing(self._batches()))
+            if profiler:
+                stack.enter_context(profiler)
             self.meter.resume()
             self.stages.clear()
             act = partial(self._after_step, after_step, progress, log)
@@ -163,6 +170,8 @@ class Trainer:
             while finished and self.step < self.settings.steps and not (stopped_by := self._stopped_by(stop)):
                 self.meter.add(self._one_step(batches))
                 progress.step(self.step)
+                if profiler:
+                    profiler.step()
                 if writer:
                     self._save(writer)
                 finished = self._let(stop, act)

@@ -20,6 +20,7 @@ def run(
     name: Annotated[str | None, typer.Option(help="name of the run folder, instead of the time")] = None,
     root: RootOption = Path("runs"),
     dry_run: Annotated[bool, typer.Option("--dry-run", help="build everything, show it, write nothing")] = False,
+    profile: Annotated[bool, typer.Option("--profile", help="leave a trace of a few steps in the run folder")] = False,
     checkpoint: Annotated[
         Path | None, typer.Option(metavar="RUN|CHECKPOINT", help="start from these weights: a new run, from step 0")
     ] = None,
@@ -49,4 +50,4 @@ def run(
     if dry_run:
         loaded.dry_run(name=name, root=root)
     else:
-        loaded.run(name=name, root=root)
+        loaded.run(name=name, root=root, profiled=profile)

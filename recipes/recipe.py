@@ -51,10 +51,15 @@ class Recipe:
         values: dict[str, Any] = self.settings.model_dump(mode="json")
         return values
 
-    def run(self, *, name: str | None = None, root: Path | str = RUNS, quiet: bool = False) -> RunResult:
+    def run(
+        self, *, name: str | None = None, root: Path | str = RUNS, quiet: bool = False, profiled: bool = False
+    ) -> RunResult:
         """Do what `latsem run` does, and return the finished run.
 
         The same recipe again goes on where it stopped, or returns what is there.
+
+        Args:
+            profiled: whether a few steps leave a trace in the run folder.
 
         Raises:
             UserError: `name` belongs to a run of another recipe.
@@ -62,7 +67,7 @@ class Recipe:
         """
         from .assemble import open_session  # noqa: PLC0415 - torch is imported only now
 
-        return open_session(self, root=Path(root), name=name, quiet=quiet).run()
+        return open_session(self, root=Path(root), name=name, quiet=quiet).run(profiled=profiled)
 
     def dry_run(self, *, name: str | None = None, root: Path | str = RUNS) -> None:
         """Build everything and show the start-up screen; nothing is trained, nothing written.
