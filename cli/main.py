@@ -9,36 +9,33 @@ from pathlib import Path
 
 import typer
 
-from .cache import cache
-from .check import check
-from .compare import compare
-from .evaluate import evaluate
-from .features import features
-from .import_ import import_
-from .list import list_parts
-from .replay import replay
-from .run import run
-from .sample import sample
-from .show import show
+from .commands import Commands, add_outlines
+
+EXAMPLES = """
+Examples:
+
+\b
+  latsem run pixel_coredi encoder=shapes_dino
+  latsem run pixel_coredi data=folder data.root=photos train.steps=2000
+  latsem check imagenet256/latent_redi_xl fabric.devices=8
+  latsem sample runs/pixel_coredi/NAME -n 64 guidance.scale=3
+  latsem compare pixel_jit pixel_coredi --seeds 3
+
+'latsem COMMAND --help' says what a command takes.
+"""
 
 app = typer.Typer(
     name="latsem",
+    cls=Commands,
     help="Joint image-feature diffusion: denoise images together with what they mean.",
+    epilog=EXAMPLES,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    # Boxes and colours would take twice the time of all the rest.
+    rich_markup_mode=None,
 )
-app.command()(run)
-app.command("list")(list_parts)
-app.command()(show)
-app.command()(check)
-app.command()(cache)
-app.command()(features)
-app.command("import")(import_)
-app.command()(sample)
-app.command()(evaluate)
-app.command()(compare)
-app.command()(replay)
+add_outlines(app)
 
 
 def main() -> None:

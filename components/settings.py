@@ -36,7 +36,7 @@ class Settings(BaseModel):
     The class variables `kind` and `name` are set by the registry.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True, defer_build=True)
 
     kind: ClassVar[str] = ""
     name: ClassVar[str] = ""
