@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import import_module
-from typing import Any
 
 import typer
-from typer.core import TyperGroup
 
 COMMANDS = {
     "run": (".run:run", "Train, draw, sample and score a recipe, or go on with a run."),
@@ -19,31 +18,51 @@ COMMANDS = {
     "sample": (".sample:sample", "Draw images from a run."),
     "evaluate": (".evaluate:evaluate", "Score a run, by its recipe's protocol or another."),
     "compare": (".compare:compare", "Run and score what is missing, and print tables."),
-    "replay": (".replay:replay", "Compute a step again that was not finite, and say why."),
+    "replay": (".replay:replay", "Compute a step again that was not finite, and say where."),
 }
 
+EXAMPLES = """
+Examples:
 
-class Commands(TyperGroup):
-    """Knows of its commands what the overview shows, and imports the one that is called: the others cost time."""
+\b
+  latsem run pixel_coredi encoder=shapes_dino
+  latsem run pixel_coredi data=folder data.root=photos train.steps=2000
+  latsem check imagenet256/latent_redi_xl fabric.devices=8
+  latsem sample runs/pixel_coredi/NAME -n 64 guidance.scale=3
+  latsem compare pixel_jit pixel_coredi --seeds 3
 
-    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
-        """Return the called command whole."""
-        name, outline, rest = super().resolve_command(ctx, args)
-        return name, outline and _whole(str(name)), rest
+'latsem COMMAND --help' says what a command takes.
+"""
 
 
-def add_outlines(app: typer.Typer) -> None:
-    """Add commands without arguments, for the overview and for a name that was meant otherwise."""
+def call(arguments: Sequence[str]) -> None:
+    """Carry out the command that is named first; without one, show the overview."""
+    # Typer would import and take apart all commands for each of them, and check values before it shows any help.
+    name = arguments[0] if arguments else None
+    if name in COMMANDS:
+        app = _app()
+        module, function = COMMANDS[name][0].split(":")
+        app.command(name)(getattr(import_module(module, __package__), function))
+        app(arguments[1:], prog_name=f"latsem {name}")
+    else:
+        _overview()(arguments, prog_name="latsem")
+
+
+def _app() -> typer.Typer:
+    # Boxes and colours would take as long again as all the rest of the help.
+    return typer.Typer(
+        no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None
+    )
+
+
+def _overview() -> typer.Typer:
+    """Return commands that have no arguments yet, to be listed and to find what was meant by another name."""
+    app = _app()
+    app.callback(epilog=EXAMPLES)(_latsem)
     for name, (_, line) in COMMANDS.items():
-        app.command(name, help=line)(_outline)
+        app.command(name, help=line)(_latsem)
+    return app
 
 
-def _outline() -> None:
-    """Stand for a command."""
-
-
-def _whole(name: str) -> Any:
-    module, function = COMMANDS[name][0].split(":")
-    alone = typer.Typer(add_completion=False, rich_markup_mode=None)
-    alone.command(name)(getattr(import_module(module, __package__), function))
-    return typer.main.get_command(alone)
+def _latsem() -> None:
+    """Joint image-feature diffusion: denoise images together with what they mean."""

@@ -7,35 +7,7 @@ import threading
 import warnings
 from pathlib import Path
 
-import typer
-
-from .commands import Commands, add_outlines
-
-EXAMPLES = """
-Examples:
-
-\b
-  latsem run pixel_coredi encoder=shapes_dino
-  latsem run pixel_coredi data=folder data.root=photos train.steps=2000
-  latsem check imagenet256/latent_redi_xl fabric.devices=8
-  latsem sample runs/pixel_coredi/NAME -n 64 guidance.scale=3
-  latsem compare pixel_jit pixel_coredi --seeds 3
-
-'latsem COMMAND --help' says what a command takes.
-"""
-
-app = typer.Typer(
-    name="latsem",
-    cls=Commands,
-    help="Joint image-feature diffusion: denoise images together with what they mean.",
-    epilog=EXAMPLES,
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    # Boxes and colours would take twice the time of all the rest.
-    rich_markup_mode=None,
-)
-add_outlines(app)
+from .commands import call
 
 
 def main() -> None:
@@ -44,7 +16,7 @@ def main() -> None:
 
     warnings.formatwarning, threading.excepthook = _warning_line, _say_in_a_line
     try:
-        app()
+        call(sys.argv[1:])
     except UserError as error:
         for problem in error.problems:
             sys.stderr.write(f"{problem}\n")
