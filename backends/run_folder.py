@@ -12,8 +12,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from .errors import UserError
 
 LOCK = ".lock"
@@ -154,6 +152,8 @@ class RunFolder:
         Raises:
             UserError: another process trains here, or the folder was taken by a run of another recipe meanwhile.
         """
+        from filelock import FileLock, Timeout  # noqa: PLC0415 - kept off the path to `list` and `show`
+
         self.path.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.path / LOCK)
         try:

@@ -10,7 +10,7 @@ import typer
 RecipeArgument = Annotated[str, typer.Argument(metavar="RECIPE", help="a YAML file, or the name of a shipped recipe")]
 OverridesArgument = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[KEY=VALUE]...", help="changes: part=NAME replaces a part, part.key=VALUE sets a value"),
+    typer.Argument(metavar="KEY=VALUE", help="changes: part=NAME replaces a part, part.key=VALUE sets a value"),
 ]
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="a run folder")]
 RootOption = Annotated[Path, typer.Option("--root", help="folder of all runs")]

@@ -15,7 +15,7 @@ def compare(
     things: Annotated[
         list[str],
         typer.Argument(
-            metavar="RECIPE|RUN|STUDY...",
+            metavar="RECIPE|RUN|STUDY",
             help="recipes, also with changes ('pixel_coredi encoder=shapes_dino'), run folders, or a study's file; the "
             "first is what others are measured against",
         ),

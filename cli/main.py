@@ -7,40 +7,7 @@ import threading
 import warnings
 from pathlib import Path
 
-import typer
-
-from .bench import bench
-from .cache import cache
-from .check import check
-from .compare import compare
-from .evaluate import evaluate
-from .features import features
-from .import_ import import_
-from .list import list_parts
-from .replay import replay
-from .run import run
-from .sample import sample
-from .show import show
-
-app = typer.Typer(
-    name="latsem",
-    help="Joint image-feature diffusion: denoise images together with what they mean.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
-app.command()(run)
-app.command("list")(list_parts)
-app.command()(show)
-app.command()(check)
-app.command()(cache)
-app.command()(features)
-app.command("import")(import_)
-app.command()(sample)
-app.command()(evaluate)
-app.command()(compare)
-app.command()(replay)
-app.command()(bench)
+from .commands import call
 
 
 def main() -> None:
@@ -49,7 +16,7 @@ def main() -> None:
 
     warnings.formatwarning, threading.excepthook = _warning_line, _say_in_a_line
     try:
-        app()
+        call(sys.argv[1:])
     except UserError as error:
         for problem in error.problems:
             sys.stderr.write(f"{problem}\n")

@@ -36,7 +36,8 @@ class Settings(BaseModel):
     The class variables `kind` and `name` are set by the registry.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True)
+    # Validators are made when first used: a look at the parts needs none, and a recipe needs few of them.
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True, defer_build=True)
 
     kind: ClassVar[str] = ""
     name: ClassVar[str] = ""

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tarfile
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -45,25 +46,35 @@ QUICK = (
 QUICK_JOINT = (*QUICK, "projection.fit_images=64")
 
 
-FIGURES = pytest.StashKey[list[str]]()
-
-
 def torture(*values: Any) -> Any:
     """Return a parameter at the size that counts, beside the small one of every day: only for `pytest -m torture`."""
     return pytest.param(*values, marks=pytest.mark.torture)
 
 
+FIGURE = "figure"
+"""What a test has counted: a property of its report, which also comes here from a worker."""
+
+
 @pytest.fixture
 def figure(request: pytest.FixtureRequest) -> Callable[[str], None]:
     """Take a line that is shown after all tests: what was counted."""
-    lines = request.config.stash.setdefault(FIGURES, [])
-    return lines.append
+    return lambda line: request.node.user_properties.append((FIGURE, line))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Show what was counted."""
-    for line in terminalreporter.config.stash.get(FIGURES, []):
-        terminalreporter.write_line(line)
+    for report in chain(*terminalreporter.stats.values()):
+        # Each report of a test repeats what it has counted so far; the last one is that of its end.
+        if getattr(report, "when", None) == "teardown":
+            for name, line in report.user_properties:
+                if name == FIGURE:
+                    terminalreporter.write_line(line)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """Run tests that are named one by one in this process: sooner than workers import torch, and open to a debugger."""
+    return 0 if all("::" in argument for argument in config.args) else None
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

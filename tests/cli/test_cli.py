@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -13,49 +14,97 @@ import pytest
 import torch
 from conftest import QUICK_JOINT
 from safetensors.torch import load_file
-from typer.testing import CliRunner
 
 from latsem.backends.errors import Interrupted
 from latsem.backends.hardware import make_fabric
 from latsem.backends.settings import FabricSettings
 from latsem.backends.training import fit_statistics
-from latsem.cli.main import app
+from latsem.cli.commands import COMMANDS, call
 from latsem.recipes import load
 from latsem.recipes.assemble import assemble
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 
-NO_TORCH = """
+IMPORTED = """
 import sys
 sys.argv = ["latsem", {argv}]
 from latsem.cli.main import main
 try:
     main()
-except SystemExit:
-    pass
-print("torch" in sys.modules, "numpy" in sys.modules)
+except SystemExit as ended:
+    print(ended.code, *[name for name in ("torch", "numpy", "rich", "pydantic") if name in sys.modules])
 """
+
+
+def imported(*argv: str) -> tuple[int, set[str], str]:
+    """Return the exit code of a command, what was imported for it and is slow, and what it said."""
+    code = IMPORTED.format(argv=", ".join(map(repr, argv)))
+    environment = {**os.environ, "COLUMNS": "80"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60, check=True
+    )
+    said, _, last = done.stdout.rstrip().rpartition("\n")
+    ended, *names = last.split()
+    return int(ended), set(names), said + done.stderr
+
+
+@pytest.mark.parametrize("argv", [("list",), ("list", "encoders"), ("show", "coevolving"), ("show", "pixel_coredi")])
+def test_looking_imports_no_torch(argv: tuple[str, ...]) -> None:
+    assert imported(*argv)[:2] == (0, {"pydantic"})
 
 
 @pytest.mark.parametrize(
     "argv",
     [
-        ("--help",),
-        ("list",),
-        ("list", "encoders"),
-        ("show", "coevolving"),
-        ("show", "dinov2_base_reg"),
-        ("show", "pixel_coredi"),
+        ("list", "encodr"),
+        ("show", "coevolvin"),
+        ("show", "dinov2_base_re"),
+        ("check", "pixel_cored"),
         ("check", "pixel_coredi", "denoiser.depht=3"),
+        ("check", "pixel_coredi", "denoiser.depth=x", "data=folder", "data.root=/nowhere"),
         ("check", "pixel_coredi", "encoder=dinov2_bas_reg"),
         ("check", "pixel_coredi", "evaluate.extractor=shapes_scorr"),
         ("check", "pixel_coredi", "evaluate.extractor=dinov2_larg"),
+        ("run", "pixel_coredi", "denoiser.depht=3"),
     ],
 )
-def test_looking_imports_no_torch(argv: tuple[str, ...]) -> None:
-    code = NO_TORCH.format(argv=", ".join(map(repr, argv)))
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
-    assert done.stdout.splitlines()[-1] == "False False"
+def test_a_mistake_is_found_without_torch(argv: tuple[str, ...]) -> None:
+    assert imported(*argv)[:2] == (2, {"pydantic"})
+
+
+@pytest.mark.parametrize("argv", [("smaple",), ("sample",), ("sample", "--cuont", "3"), ("--versoin",)])
+def test_so_is_a_slip_of_the_pen(argv: tuple[str, ...]) -> None:
+    ended, names, said = imported(*argv)
+    assert ended == 2 and names <= {"pydantic"} and said.startswith("Usage: latsem ")
+    assert argv != ("smaple",) or "did you mean 'sample'?" in said.lower()
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_s_help_imports_nothing_that_is_slow(name: str) -> None:
+    ended, names, said = imported(name, "--help")
+    assert (ended, names) == (0, set()) and said.startswith(f"Usage: latsem {name} ")
+
+
+def test_the_overview_imports_nothing_that_is_slow_and_has_a_whole_line_of_each_command() -> None:
+    ended, names, said = imported("--help")
+    assert (ended, names) == (0, set())
+    for name, (_, line) in COMMANDS.items():
+        assert f"\n  {name:<8}  {line}\n" in said
+    assert imported()[2].strip() == said.strip()
+
+
+def test_examples_of_the_overview_are_commands_that_work(cli: Cli, photos: Path) -> None:
+    """As far as they go without a run: what a recipe and its changes are is read, and found to be without mistakes."""
+    lines = [line.split() for line in cli("--help").stdout.splitlines() if line.startswith("    latsem ")]
+    named = {words[1] for words in lines}
+    assert {"run", "check", "sample", "compare"} <= named <= set(COMMANDS)
+    for words in lines:
+        if words[1] in ("run", "check"):
+            load(
+                words[2],
+                [word.replace("data.root=photos", f"data.root={photos}") for word in words[3:]],
+                data="expected",
+            )
 
 
 def test_list_names_parts_and_recipes(cli: Cli) -> None:
@@ -267,9 +316,8 @@ def test_ctrl_c_says_that_the_same_command_goes_on(command: list[str], monkeypat
 
     monkeypatch.setattr("latsem.recipes.evaluating.evaluate_run", stopped)
     monkeypatch.setattr("latsem.recipes.comparing.command.compare", stopped)
-    result = CliRunner().invoke(app, command)
-    assert isinstance(result.exception, Interrupted)
-    assert str(result.exception) == "stopped; the same command goes on from there"
+    with pytest.raises(Interrupted, match="^stopped; the same command goes on from there$"):
+        call(command)
 
 
 def test_a_run_with_a_plug_in_says_so_and_runs_it_only_where_it_is_named(cli: Cli, tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import multiprocessing
-import socket
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -101,9 +101,9 @@ def test_norm_is_batch_norm() -> None:
     )
 
 
-def _norm_on_one_rank(rank: int, port: int, queue: multiprocessing.Queue) -> None:  # type: ignore[type-arg]
+def _norm_on_one_rank(rank: int, meeting: str, queue: multiprocessing.Queue) -> None:  # type: ignore[type-arg]
     torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+    torch.distributed.init_process_group("gloo", init_method=meeting, rank=rank, world_size=2)
     values = _norm_input()[rank * 3 : rank * 3 + 3].requires_grad_()
     norm = SyncedBatchNorm(2, eps=1e-4, momentum=0.1)
     out = norm(values)
@@ -117,13 +117,12 @@ def _norm_input(seed: int = 0) -> Tensor:
     return torch.randn(6, 2, 3, 3, generator=torch.Generator().manual_seed(seed)) * 2 + 1
 
 
-def test_norm_over_two_processes_equals_norm_over_their_batches_together() -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+def test_norm_over_two_processes_equals_norm_over_their_batches_together(tmp_path: Path) -> None:
+    # A file, not a port: one that is free now may be another test's by the time the processes are there.
+    meeting = (tmp_path / "meeting").as_uri()
     context = multiprocessing.get_context("spawn")
     queue = context.Queue()
-    processes = [context.Process(target=_norm_on_one_rank, args=(rank, port, queue)) for rank in range(2)]
+    processes = [context.Process(target=_norm_on_one_rank, args=(rank, meeting, queue)) for rank in range(2)]
     for process in processes:
         process.start()
     results = sorted((queue.get(timeout=120) for _ in processes), key=lambda result: result[0])
