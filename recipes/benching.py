@@ -125,7 +125,7 @@ def _fabric(recipe: Recipe) -> Fabric:
     return fabric
 
 
-def _assembled(recipe: Recipe) -> tuple[Fabric, Assembly, StandInFeed]:
+def stand_in(recipe: Recipe) -> tuple[Fabric, Assembly, StandInFeed]:
     """Return a recipe's parts with random weights on the device, and batches in the place of its data."""
     settings = recipe.settings
     parts: dict[str, Any] = {"tokenizer": settings.tokenizer.untrained()}
@@ -148,7 +148,7 @@ def _assembled(recipe: Recipe) -> tuple[Fabric, Assembly, StandInFeed]:
 
 def _train(name: str, recipe: Recipe, how: Bench) -> Iterator[Subject]:
     del how
-    fabric, assembly, feed = _assembled(recipe)
+    fabric, assembly, feed = stand_in(recipe)
     if not feed.stored:
         assembly.space.accelerate()
     plan = batch_plan(assembly.train.batch_size, assembly.train.micro_batch, 1)
@@ -156,7 +156,7 @@ def _train(name: str, recipe: Recipe, how: Bench) -> Iterator[Subject]:
 
 
 def _sample(name: str, recipe: Recipe, how: Bench) -> Iterator[Subject]:
-    fabric, assembly, _ = _assembled(recipe)
+    fabric, assembly, _ = stand_in(recipe)
     precision = resolve_precision(recipe.settings.fabric, fabric.device.type)
     yield sampling(name, assembly, fabric.device, precision, how.images or assembly.train.picture_images or 64)
 
@@ -169,7 +169,7 @@ def _data(name: str, recipe: Recipe, how: Bench) -> Iterator[Subject]:
 
 
 def _encode(name: str, recipe: Recipe, how: Bench) -> Iterator[Subject]:
-    fabric, assembly, _ = _assembled(recipe)
+    fabric, assembly, _ = stand_in(recipe)
     if not list(assembly.space.parameters()):
         raise UserError(f"{name}: there is nothing to encode: no autoencoder, no encoder")
     assembly.space.accelerate()
@@ -178,7 +178,7 @@ def _encode(name: str, recipe: Recipe, how: Bench) -> Iterator[Subject]:
 
 
 def _attention(name: str, recipe: Recipe, how: Bench) -> Iterator[Subject]:
-    fabric, assembly, _ = _assembled(recipe)
+    fabric, assembly, _ = stand_in(recipe)
     denoiser = assembly.model.denoiser
     if not isinstance(denoiser, StreamTransformer):
         raise UserError(f"{name}: its denoiser is no transformer of this kind")
