@@ -64,10 +64,15 @@ def bench(recipe: str, changes: Sequence[str], how: Bench, against: str | None =
     recipes = {recipe if not changes else " ".join([recipe, *changes]): _load(recipe, changes, how)}
     if against is not None:
         recipes[_told_apart(against, recipes)] = _other(against, recipe, changes, recipes, how)
-    subjects = [subject for name, each in recipes.items() for subject in _subjects(name, each, how)]
-    fabric = _fabric(next(iter(recipes.values())))
-    precision = resolve_precision(next(iter(recipes.values())).settings.fabric, fabric.device.type)
-    return run_bench(how.what, subjects, fabric.device, precision, rounds=how.rounds, warmup=how.warmup)
+    subjects = [subject for name, each in recipes.items() for subject in subjects_of(name, each, how)]
+    return run_subjects(how.what, subjects, next(iter(recipes.values())), how)
+
+
+def run_subjects(what: str, subjects: Sequence[Subject], recipe: Recipe, how: Bench) -> Report:
+    """Time subjects in turn, on the device and at the precision of a recipe."""
+    device = _fabric(recipe).device
+    precision = resolve_precision(recipe.settings.fabric, device.type)
+    return run_bench(what, subjects, device, precision, rounds=how.rounds, warmup=how.warmup)
 
 
 def load_subjects(recipe: str, changes: Sequence[str], how: Bench) -> list[Subject]:
@@ -76,11 +81,20 @@ def load_subjects(recipe: str, changes: Sequence[str], how: Bench) -> list[Subje
     Raises:
         UserError: a recipe with mistakes, or nothing to time in it.
     """
-    return list(_subjects(recipe, _load(recipe, changes, how), how))
+    return list(subjects_of(recipe, _load(recipe, changes, how), how))
+
+
+def load_bare(recipe: str, changes: Sequence[str]) -> Recipe:
+    """Return a recipe whose data need not be there.
+
+    Raises:
+        UserError: a recipe with mistakes.
+    """
+    return load(recipe, changes, data="expected")
 
 
 def _load(recipe: str, changes: Sequence[str], how: Bench) -> Recipe:
-    return load(recipe, changes, data="here" if how.what == "data" else "expected")
+    return load(recipe, changes, data="here") if how.what == "data" else load_bare(recipe, changes)
 
 
 def _told_apart(name: str, names: Mapping[str, Any]) -> str:
@@ -107,7 +121,12 @@ def image_only(recipe: Recipe) -> Recipe:
     return from_values(f"{recipe.name} without semantics", values, data="expected")
 
 
-def _subjects(name: str, recipe: Recipe, how: Bench) -> Iterator[Subject]:
+def subjects_of(name: str, recipe: Recipe, how: Bench) -> Iterator[Subject]:
+    """Yield what is timed of a recipe, under a name.
+
+    Raises:
+        UserError: there is nothing to time in it.
+    """
     make: Mapping[What, Callable[[str, Recipe, Bench], Iterator[Subject]]] = {
         "train": _train,
         "sample": _sample,

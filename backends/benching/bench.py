@@ -38,7 +38,7 @@ def run_bench(
         what=what,
         measured=measured,
         ceiling=highest,
-        ratio=ratio(*pair) if len(pair) > 1 else None,
+        ratio=ratio(*pair) if len(subjects) == 2 else None,
         rounds=rounds,
         conditions=_conditions(device, precision),
     )

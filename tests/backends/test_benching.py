@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import QUICK_JOINT
+from report_page import safe_page
 
 from latsem.backends.benching.rounds import Timer, ratio, spread
 from latsem.backends.errors import UserError
@@ -122,6 +123,23 @@ def test_two_recipes_in_turn_by_the_command(cli: Callable[..., subprocess.Comple
     assert found["conditions"]["precision"] in ("32-true", "bf16-mixed") and second["name"] == "image_only"
     told = cli(*common, "--against", "denoiser.depth=2")
     assert told.returncode == 0 and "x the time of denoiser.depth=2 (quartiles" in told.stdout
+
+
+def test_growth_is_one_plot_with_what_arithmetic_predicts(
+    cli: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    changes = [*SMALL, "cache.use=required"]
+    told = cli("bench", "pixel_coredi", *changes, "--what", "growth", "--rounds", "2", "--warmup", "1", "--json")
+    assert told.returncode == 0, told.stderr
+    found = {each["name"]: each for each in json.loads(told.stdout)["measured"]}
+    page = safe_page(tmp_path / "growth-pixel_coredi.html")
+    for axis in ("batch", "width", "tokens", "streams, merged", "streams, separate"):
+        assert any(name.startswith(axis) for name in found) and axis in page.text
+    work = {name: each["flops_per_second"] * each["seconds"]["median"] for name, each in found.items()}
+    assert work["batch x 2"] == pytest.approx(2 * work["the recipe"])
+    predicted = found["the recipe"]["seconds"]["median"] * work["width x 2"] / work["the recipe"]
+    assert f"{predicted:.3g}" in page.text
+    assert found["batch x 4"]["images_per_second"] * found["batch x 4"]["seconds"]["median"] == pytest.approx(32)
 
 
 def test_every_kernel_that_runs_here_is_timed() -> None:
