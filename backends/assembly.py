@@ -12,6 +12,7 @@ from ..components.data.source import Source
 from ..components.guidance.guidance import Guidance
 from ..components.samplers.sampler import Sampler
 from ..components.streams import StreamSpec
+from .cuda_graphs import GraphedPredictor, graphs
 from .evaluation.score_parts import ScoreParts
 from .generation import ImageGenerator
 from .loader import Feed
@@ -46,14 +47,16 @@ class ImageModel:
         self, device: torch.device, precision: str, *, model: JointModel | None = None, guided: bool = True
     ) -> ImageGenerator:
         """Return a generator for the model, or another of its kind, with the recipe's guidance or none."""
+        model = (model or self.model).eval()
         return ImageGenerator(
-            model=(model or self.model).eval(),
+            model=model,
             space=self.space,
             guidance=self.guidance if guided else self.unguided,
             sampler=self.sampler,
             num_classes=self.num_classes,
             device=device,
             precision=precision,
+            predictor=GraphedPredictor(model) if graphs(self.fabric, device) else None,
         )
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..components.guidance.guidance import Guidance
-from ..components.predictor import Progress
+from ..components.predictor import ConditionalPredictor, Progress
 from ..components.samplers.sampler import Sampler
 from ..components.streams import Streams, StreamSpec
 from .errors import RunFailed
@@ -24,7 +24,11 @@ LabelChoice = Literal["balanced", "random"] | int
 
 @dataclass(frozen=True)
 class ImageGenerator:
-    """Draws images from a model. Image i of a seed has its own noise, whatever is drawn beside it."""
+    """Draws images from a model. Image i of a seed has its own noise, whatever is drawn beside it.
+
+    Attributes:
+        predictor: what calls the model, if it is not called as it is.
+    """
 
     model: JointModel
     space: Space
@@ -33,6 +37,7 @@ class ImageGenerator:
     num_classes: int
     device: torch.device
     precision: str = "32-true"
+    predictor: ConditionalPredictor | None = None
 
     def labels(self, indices: Sequence[int], choice: LabelChoice, seed: int) -> Tensor:
         """Return a class for each image, by its index and the seed alone; zeros where there are no classes."""
@@ -56,7 +61,7 @@ class ImageGenerator:
         """Return clean, unscaled streams for images of a seed."""
         noises = _ImageNoise(self.model.streams, indices, seed, self.device)
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16-mixed"):
-            predict = self.guidance(self.model.predict, self.labels(indices, labels, seed))
+            predict = self.guidance(self.predictor or self.model.predict, self.labels(indices, labels, seed))
             streams = self.sampler.sample(predict, noises.draw(), noises.draw, progress)
         return self.model.process.unscaled(streams)
 

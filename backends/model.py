@@ -118,8 +118,16 @@ class JointModel(nn.Module):
     @torch.no_grad()
     def predict(self, noisy: Streams, instants: Instants, labels: Tensor) -> Streams:
         """Return what a sampler follows, for labels `(B,)` at one time a stream; float32."""
-        times = {name: torch.full_like(labels, instants[name], dtype=torch.float32) for name in noisy}
+        return self.predict_at(noisy, self.times(noisy, instants, labels), labels)
+
+    @torch.no_grad()
+    def predict_at(self, noisy: Streams, times: Times, labels: Tensor) -> Streams:
+        """Return the same for times `(B,)` by stream."""
         return self.process.predictions(self._outputs(noisy, times, labels), noisy, times)
+
+    def times(self, noisy: Streams, instants: Instants, labels: Tensor) -> dict[str, Tensor]:
+        """Return one time a stream as times `(B,)` of all images."""
+        return {name: torch.full_like(labels, instants[name], dtype=torch.float32) for name in noisy}
 
     def _outputs(self, noisy: Streams, times: Times, labels: Tensor) -> Streams:
         """Call the network on streams of their natural scale: it never sees, or has to output, a scale's magnitude."""

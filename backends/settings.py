@@ -194,6 +194,7 @@ class FabricSettings(Settings):
     precision: Literal["auto", "32-true", "bf16-mixed"] = Field(
         "auto", description="auto: bf16-mixed where the hardware computes it natively"
     )
+    cuda_graphs: bool = Field(False, description="sampling replays the network's kernels as CUDA graphs; CUDA only")
     compile: bool | Auto = Field("auto", description="torch.compile of the network's blocks; auto: on CUDA")
 
     @model_validator(mode="after")

@@ -105,6 +105,9 @@ class VAESettings(TokenizerSettings):
     )
     measure_images: int = Field(1024, ge=16, description="images from which shift and scale are measured")
     pretrained: bool = Field(True, description="the model's weights; off: random weights of the same architecture")
+    tiled: bool = Field(
+        False, description="decode images larger than the model was made for in overlapping tiles: less memory"
+    )
     sample: bool = Field(True, description="draw from the posterior; off: take its mean")
 
     @cached_property

@@ -47,7 +47,7 @@ class VAETokenizer(Frozen):
 
     def __init__(self, settings: VAESettings) -> None:
         super().__init__()
-        self.sample = settings.sample
+        self.sample, self.tiled = settings.sample, settings.tiled
         self.vae = _load(settings).eval().requires_grad_(False)
         config = cast(Any, self.vae).config
         own = settings.normalization == "config"
@@ -84,7 +84,13 @@ class VAETokenizer(Frozen):
     @torch.no_grad()
     def decode(self, stream: Tensor) -> Tensor:
         """Return images `(B, 3, H, W)` of a stream."""
-        images: Tensor = cast(Any, self.vae).decode(self.normalization.inverse(stream)).sample
+        vae = cast(Any, self.vae)
+        # Only here: tiles would change what is encoded, and so what is trained on.
+        vae.use_tiling = self.tiled
+        try:
+            images: Tensor = vae.decode(self.normalization.inverse(stream)).sample
+        finally:
+            vae.use_tiling = False
         return images.float()
 
     def fit(self, codes: Iterable[Tensor], merge: Merge = ALONE) -> None:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from latsem.backends.latent import LatentSpace
+from latsem.backends.metering import MemoryMeter
 from latsem.components.images import mean_psnr, to_pixels, to_unit
 from latsem.components.registry import available, create, find
 from latsem.components.tokenizers.settings import VAESettings
@@ -131,3 +132,20 @@ def test_reconstructions_of_shipped_latents_are_good_and_the_ratio_is_its_formul
     assert mean_psnr(space.reconstruct(pixels), to_unit(pixels)) > 28
     grey = torch.zeros(2, 3, 4, 4)
     assert mean_psnr(grey + 0.2, grey) == pytest.approx(20.0)
+
+
+def test_tiles_take_less_memory_and_change_what_is_decoded_of_large_images_alone(tmp_path: Path) -> None:
+    folder = str(tiny_vae(tmp_path / "vae", sample_size=32))
+    whole, tiled = (create("tokenizer", "vae", model=folder, tiled=tiled) for tiled in (False, True))
+    small, large = torch.randn(1, 4, 4, 4), torch.randn(1, 4, 16, 16)
+    assert torch.equal(whole.decode(small), tiled.decode(small))
+    seen = [tokenizer.decode(large) for tokenizer in (whole, tiled)]
+    assert seen[0].shape == seen[1].shape == (1, 3, 128, 128) and not torch.equal(*seen)
+    images = torch.rand(1, 3, 128, 128) * 2 - 1
+    assert torch.equal(whole.encode(images), tiled.encode(images))
+    peaks = []
+    for tokenizer in (whole, tiled):
+        with MemoryMeter() as meter:
+            tokenizer.decode(large)
+        peaks.append(meter.peak)
+    assert peaks[1] < 0.6 * peaks[0]
