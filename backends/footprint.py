@@ -147,7 +147,7 @@ class Predictor:
         quiet_fabric()
         fabric = StillFabric(accelerator=self.accelerator, devices=1, precision=self.precision)
         arithmetic = self._arithmetic()
-        rehearsal = Rehearsal(assembly, fabric, plan.micro_batch, plan.accumulation, self.precision)
+        rehearsal = Rehearsal(assembly, fabric, plan, self.precision)
         memory = rehearsal.memory(self.mode, stored=self.stored)
         buckets = memory.gradients if plan.devices > 1 else 0
         disk = self._disk(cache, runs)

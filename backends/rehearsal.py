@@ -71,6 +71,10 @@ class _RehearsedTrainer(Trainer):
         """Train on one batch, again for every part of a step."""
         self._one_step(iter([batch] * self.plan.accumulation))
 
+    def _parts(self) -> list[range]:
+        # The second one holds as much as any that follows.
+        return super()._parts()[-2:]
+
 
 class _StoredFeed:
     """What is stored of images: batches hold what the frozen networks said."""
@@ -121,10 +125,9 @@ class _Glance:
 class Rehearsal:
     """Goes through the phases of a run of an assembly of fake networks."""
 
-    def __init__(self, assembly: Assembly, fabric: Fabric, micro_batch: int, accumulation: int, precision: str) -> None:
+    def __init__(self, assembly: Assembly, fabric: Fabric, plan: BatchPlan, precision: str) -> None:
         self.assembly, self.fabric, self.precision = assembly, fabric, precision
-        parts = min(accumulation, 2)
-        self.plan = BatchPlan(micro_batch * parts, 1, micro_batch)
+        self.plan = plan
         self.meter, self.phases = MemoryMeter(), dict[str, int]()
 
     def memory(self, mode: FakeTensorMode, *, stored: bool) -> Memory:

@@ -13,11 +13,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from ..components.across import alone
 from .assembly import ImageModel
 from .checkpointing.state import in_main_memory
 from .checkpointing.weights import fill
 from .errors import UserError
-from .loader import LABEL, step_batches
+from .loader import LABEL, BatchPlan, step_batches
 from .objective import Objective
 from .settings import TrainSettings
 from .space import Encoded
@@ -163,13 +164,15 @@ def _computed(
     optimizer.zero_grad()
     network.train()
     values: dict[str, Tensor] = {}
+    draws = objective.draws(device, recorded.step, settings.batch_size, range(settings.batch_size))
+    plan = BatchPlan(settings.batch_size, recorded.processes, len(recorded.images[0][0]))
     for process in range(recorded.processes):
-        generator = objective.generator(device, recorded.step, process)
-        for part in range(recorded.parts):
+        for part, places in enumerate(plan.parts(process)):
             place = f"{_BATCH}{process}/{part}/"
             read = {name.removeprefix(place): value for name, value in tensors.items() if name.startswith(place)}
-            batch = objective.batch(Encoded(**{k: v for k, v in read.items() if k != LABEL}), read[LABEL], generator)
-            with torch.autocast(device.type, torch.bfloat16, enabled=recorded.precision == "bf16-mixed"):
+            encoded = Encoded(**{name: value for name, value in read.items() if name != LABEL})
+            batch = objective.batch(encoded, read[LABEL], draws, places)
+            with alone(), torch.autocast(device.type, torch.bfloat16, enabled=recorded.precision == "bf16-mixed"):
                 terms, _ = network(batch)
             loss = torch.stack(list(terms.values())).sum()
             share = recorded.parts * recorded.processes

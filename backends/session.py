@@ -179,6 +179,8 @@ class Session:
             self.drawing.draw_evolution()
             write_json(self.folder.done, {"step": trainer.step, "scores": self._last_scores()})
         self._report()
+        # The others read the last checkpoint, which the first process has written.
+        self.fabric.barrier()
 
     def _not_finite(self, trainer: Trainer, failure: NotFinite) -> str:
         """Keep the step that failed, and return what is said of it."""

@@ -24,7 +24,7 @@ from .loader import LABEL, Batch, BatchPlan, batches_at
 from .log import MetricLog
 from .meter import Meter
 from .model import JointModel
-from .objective import Objective
+from .objective import Objective, StepDraws
 from .processes import FabricMerge
 from .reading import training_batches
 from .run_folder import RunFolder
@@ -102,7 +102,8 @@ class NotFinite(Exception):  # noqa: N818
 class Trainer:
     """Trains the model of an assembly in a run folder, from the newest checkpoint on if there is one.
 
-    Everything random is a function of (seed, step, process), so going on from a checkpoint is exact.
+    Everything random is a function of (seed, step, place in the batch), so going on from a checkpoint is exact, and how
+    a batch is cut into devices and parts does not matter.
     """
 
     def __init__(
@@ -241,21 +242,34 @@ class Trainer:
     def _one_step(self, batches: Iterator[Batch]) -> dict[str, Tensor]:
         step = self.step + 1
         self._set_rates(step)
-        generator = self.objective.generator(self.fabric.device, step, self.fabric.global_rank)
+        share = self.plan.share(self.fabric.global_rank)
+        draws = self.objective.draws(self.fabric.device, step, self.plan.batch_size, share)
         values: dict[str, Tensor] = {}
         self.wrapped.train()
         self.guard.begin()
-        for part in range(self.plan.accumulation):
-            last = part + 1 == self.plan.accumulation
+        for places in self._parts():
+            last = places.stop == share.stop
             with self.fabric.no_backward_sync(self.wrapped, enabled=not last):
-                for name, value in self._backward(next(batches), generator).items():
+                for name, value in self._backward(next(batches), draws, places).items():
                     values[name] = values.get(name, torch.zeros(())) + value / self.plan.accumulation
         values["gradient_norm"] = self._gradient_norm()
+        values = self._over_processes(values)
         self._judge(step, values)
         self._update_weights()
         self.ema.update(self.assembly.model, step=step)  # type: ignore[operator]
         self.step = step
         return values
+
+    def _parts(self) -> list[range]:
+        """Return the places of this process's micro-batches in the batch."""
+        return list(self.plan.parts(self.fabric.global_rank))
+
+    def _over_processes(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return means over all processes: those of the whole batch, the same in all of them to the bit."""
+        if self.fabric.world_size == 1:
+            return values
+        means: Tensor = self.fabric.all_reduce(torch.stack([value.float() for value in values.values()]))
+        return dict(zip(values, means.unbind(), strict=True))
 
     def _judge(self, step: int, values: dict[str, Tensor]) -> None:
         """Let the optimizer leave out a step that is not finite, and fail at one too many."""
@@ -277,11 +291,11 @@ class Trainer:
         kept = step == self.settings.steps or due(step, self.settings.checkpoint_every)
         return self.fabric.device.type == "cpu" or kept or due(step, self.settings.log_every)
 
-    def _backward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+    def _backward(self, batch: Batch, draws: StepDraws, places: range) -> dict[str, Tensor]:
         batch = {name: values.to(self.fabric.device, non_blocking=True) for name, values in batch.items()}
         with self.fabric.autocast():
             encoded = self.assembly.feed.encode(batch)
-        terms, log = self.wrapped(self.objective.batch(encoded, batch[LABEL], generator))
+        terms, log = self.wrapped(self.objective.batch(encoded, batch[LABEL], draws, places))
         loss = torch.stack(list(terms.values())).sum()
         self.fabric.backward(loss / self.plan.accumulation)
         return {"loss": loss.detach(), **{f"loss/{name}": term.detach() for name, term in terms.items()}, **log}

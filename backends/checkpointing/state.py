@@ -18,7 +18,7 @@ from .weights import load_into
 
 @dataclass(frozen=True)
 class TrainingState:
-    """What a checkpoint holds. Everything random is a function of (seed, step, process), and needs no place in it.
+    """What a checkpoint holds. What is random is a function of seed, step and place in the batch, and needs none in it.
 
     Attributes:
         meter: sums of what will be logged, since the last line of the log.
