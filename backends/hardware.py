@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.strategies import Strategy
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch import nn
 
@@ -27,6 +28,7 @@ from ..components.messages import first_line
 from ..components.torchvision_import import ensure_torchvision
 from .errors import UserError
 from .settings import FabricSettings
+from .sharding.sharded import sharding_strategy
 
 _REPORTED = (
     "latsem",
@@ -103,11 +105,17 @@ def make_fabric(settings: FabricSettings) -> Fabric:
             accelerator=accelerator,
             devices=devices,
             num_nodes=settings.num_nodes,
-            strategy=settings.strategy,
+            strategy=_strategy(settings, accelerator),
             precision=resolve_precision(settings, accelerator),
         )
     except (RuntimeError, ValueError, MisconfigurationException) as error:
         raise UserError(f"fabric: {first_line(error)}") from None
+
+
+def _strategy(settings: FabricSettings, accelerator: str) -> str | Strategy:
+    if settings.strategy != "fsdp":
+        return settings.strategy
+    return sharding_strategy(world_size(settings), accelerator)
 
 
 def device_name(device: torch.device) -> str:

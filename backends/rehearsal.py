@@ -144,10 +144,11 @@ class Rehearsal:
             batch = self._stored_batch() if stored else self._batch()
             trainer = self._trainer(stored=stored)
             self._train(trainer, batch)
-            settle(trainer.average, mode)
-            self._draw(trainer.average)
+            average = trainer.average()
+            settle(average, mode)
+            self._draw(average)
             if assembly.score is not None:
-                self._score(trainer.average, assembly.score)
+                self._score(average, assembly.score)
             found = self._sum_up(trainer, frozen)
         self.meter.forget()
         return found
@@ -159,7 +160,7 @@ class Rehearsal:
             "weights": bytes_of(tensors_of(self.assembly.model)),
             "gradients": bytes_of(trained),
             "optimizer": bytes_of(states),
-            "average": bytes_of(tensors_of(trainer.average)),
+            "average": bytes_of(tensors_of(trainer.average())),
             "frozen": bytes_of(frozen),
         }
         activations = max(0, self.phases["training"] - sum(parts.values()))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +15,17 @@ from torch import Tensor, nn
 
 from ..components.across import alone
 from .assembly import ImageModel
-from .checkpointing.state import in_main_memory
 from .checkpointing.weights import fill
 from .errors import UserError
 from .loader import LABEL, BatchPlan, step_batches
+from .model import JointModel
 from .objective import Objective
 from .settings import TrainSettings
+from .sharding.tensors import in_main_memory
 from .space import Encoded
 from .tensor_files import save_tensors
-from .training import NotFinite, Trainer, make_optimizer
+from .training import NotFinite, Trainer
+from .updates import make_optimizer
 
 _NOTE = "latsem replay"
 _MODEL, _BATCH = "model/", "batch/"
@@ -76,15 +78,18 @@ class Replayed:
         return self.values == self.recorded.values
 
 
-def write_replay(trainer: Trainer, precision: str, failure: NotFinite, path: Path) -> None:
+def write_replay(trainer: Trainer, model: JointModel, precision: str, failure: NotFinite, path: Path) -> None:
     """Write the weights before a step, everything that its loss is computed from, and what came out.
+
+    Args:
+        model: the trainer's, put together.
 
     Raises:
         OSError: it cannot be written.
     """
-    assembly, plan, step = trainer.assembly, trainer.plan, failure.step
+    assembly, plan, step = replace(trainer.assembly, model=model), trainer.plan, failure.step
     processes, device = trainer.fabric.world_size, trainer.fabric.device
-    tensors = {f"{_MODEL}{name}": value for name, value in assembly.model.state_dict().items()}
+    tensors = {f"{_MODEL}{name}": value for name, value in model.state_dict().items()}
     images: list[list[list[str]]] = []
     for process in range(processes):
         images.append([])
