@@ -71,10 +71,22 @@ def wanted_accelerator(settings: FabricSettings) -> str:
 
 def world_size(settings: FabricSettings) -> int:
     """Return the number of devices, over all nodes."""
+    return devices_here(settings) * settings.num_nodes
+
+
+def devices_here(settings: FabricSettings) -> int:
+    """Return the number of devices of this machine: as set, or the processes that `torchrun` began, or all GPUs."""
     if settings.devices != "auto":
-        return settings.devices * settings.num_nodes
-    found = torch.cuda.device_count() if wanted_accelerator(settings) == "cuda" else 1
-    return max(1, found) * settings.num_nodes
+        return settings.devices
+    if _begun_by_torchrun():
+        return int(os.environ["LOCAL_WORLD_SIZE"])
+    return max(1, torch.cuda.device_count()) if wanted_accelerator(settings) == "cuda" else 1
+
+
+def _begun_by_torchrun() -> int:
+    """Return how many processes `torchrun` began on all machines; 0 if it began none."""
+    launched = torch.distributed.is_available() and torch.distributed.is_torchelastic_launched()
+    return int(os.environ["WORLD_SIZE"]) if launched else 0
 
 
 def quiet_fabric() -> None:
@@ -97,13 +109,16 @@ def make_fabric(settings: FabricSettings) -> Fabric:
     """
     quiet_fabric()
     accelerator = wanted_accelerator(settings)
-    devices: Any = settings.devices
-    if devices == "auto" and accelerator == "cpu":
-        devices = 1
+    begun = _begun_by_torchrun()
+    if begun and begun != world_size(settings):
+        raise UserError(
+            f"fabric: torchrun began {begun} process(es) for {world_size(settings)} device(s): leave fabric.devices to "
+            "it, and say over how many machines it runs (fabric.num_nodes)"
+        )
     try:
         return Fabric(
             accelerator=accelerator,
-            devices=devices,
+            devices=devices_here(settings),
             num_nodes=settings.num_nodes,
             strategy=_strategy(settings, accelerator),
             precision=resolve_precision(settings, accelerator),
