@@ -7,39 +7,15 @@ from collections.abc import Iterable, Mapping
 
 import torch
 from lightning_fabric import Fabric
-from lightning_fabric.strategies.model_parallel import ModelParallelStrategy
 from torch import Tensor, nn
-from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
-from ...components.denoisers.blocks import Block
+from ..hardware import return_freed_memory_at_once
 from ..model import JointModel
 from ..settings import TrainSettings
 from ..updates import make_ema, make_optimizer
 from .layout import Layout
 from .tensors import local, whole
-
-
-def sharding_strategy(devices: int, accelerator: str) -> ModelParallelStrategy:
-    """Return Fabric's strategy that cuts a model into a part for each of so many devices."""
-    return ModelParallelStrategy(
-        parallelize_fn=_cut,
-        data_parallel_size=devices,
-        tensor_parallel_size=1,
-        process_group_backend="gloo" if accelerator == "cpu" else None,
-    )
-
-
-def blocks_of(model: nn.Module) -> list[nn.Module]:
-    """Return the modules whose weights are put together one after the other; the rest's are all the step long."""
-    return [module for module in model.modules() if isinstance(module, Block)]
-
-
-def _cut(model: nn.Module, mesh: DeviceMesh) -> nn.Module:
-    for module in (*blocks_of(model), model):
-        fully_shard(module, mesh=mesh["data_parallel"])
-    return model
 
 
 class Sharded(Layout):
@@ -50,6 +26,8 @@ class Sharded(Layout):
     """
 
     def __init__(self, fabric: Fabric, model: JointModel, train: TrainSettings) -> None:
+        if fabric.device.type == "cpu":
+            return_freed_memory_at_once()
         self._hollow = _without_weights(model)
         self.model = model
         self.wrapped = fabric.setup_module(model)
