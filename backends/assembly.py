@@ -12,6 +12,7 @@ from ..components.data.source import Source
 from ..components.guidance.guidance import Guidance
 from ..components.samplers.sampler import Sampler
 from ..components.streams import StreamSpec
+from .blocks import compile_blocks, compiles
 from .cuda_graphs import GraphedPredictor, graphs
 from .evaluation.score_parts import ScoreParts
 from .generation import ImageGenerator
@@ -48,6 +49,8 @@ class ImageModel:
     ) -> ImageGenerator:
         """Return a generator for the model, or another of its kind, with the recipe's guidance or none."""
         model = (model or self.model).eval()
+        if compiles(self.fabric, device.type):
+            compile_blocks(model.get_submodule("denoiser"), dynamic=None)
         return ImageGenerator(
             model=model,
             space=self.space,

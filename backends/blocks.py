@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
+from ..components.denoisers.blocks import Block
 from .errors import UserError
 from .settings import ActivationCheckpointing, FabricSettings
 
@@ -32,13 +33,15 @@ def compiles(settings: FabricSettings, device_type: str) -> bool:
 def compile_blocks(network: nn.Module, *, dynamic: bool | None, backend: str | Callable[..., Any] = "inductor") -> None:
     """Compile the blocks of a network, in place, at their first call; a network without blocks is compiled whole.
 
-    Blocks are alike: one is compiled, and the others take what came out. Around them nothing is worth the time.
+    Blocks are alike: one is compiled, and the others take what came out. Around them nothing is worth the time. What is
+    compiled already stays as it is.
 
     Args:
         dynamic: False for one graph a shape, as in training; None where sizes of batches vary.
     """
     for region in blocks_of(network) or [network]:
-        region.compile(dynamic=dynamic, backend=backend)
+        if region._compiled_call_impl is None:
+            region.compile(dynamic=dynamic, backend=backend)
 
 
 @runtime_checkable
@@ -79,10 +82,9 @@ def checkpoint_activations(network: nn.Module, how: ActivationCheckpointing) -> 
         block.forward = partial(checkpoint, block.forward, **options)
 
 
-def blocks_of(network: nn.Module) -> Sequence[nn.Module]:
-    """Return the blocks of a transformer, none of another network."""
-    blocks = getattr(network, "blocks", None)
-    return list(blocks) if isinstance(blocks, nn.ModuleList) else []
+def blocks_of(network: nn.Module) -> list[nn.Module]:
+    """Return the transformer's blocks in a network, in their order; none where it has no such."""
+    return [module for module in network.modules() if isinstance(module, Block)]
 
 
 def _selective_contexts() -> Any:

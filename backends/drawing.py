@@ -11,7 +11,7 @@ from .generation import ImageGenerator
 from .loader import fixed_batches
 from .model import JointModel
 from .pictures import evolution_picture, grid_picture, save_picture, semantic_picture
-from .randomness import derived_generator
+from .randomness import derived_generator, normal_of
 from .run_folder import RunFolder
 
 SEMANTIC_IMAGES = 10
@@ -36,7 +36,8 @@ class RunDrawing:
         count = min(SEMANTIC_IMAGES, len(self.assembly.source))
         images, _ = next(fixed_batches(self.assembly.source, range(count), count))
         space = self.assembly.space
-        observation = space.observe(space.encode(images.to(self.device)), derived_generator(self.device, "picture"))
+        normal = normal_of(derived_generator(self.device, "picture"))
+        observation = space.observe(space.encode(images.to(self.device)), normal)
         with torch.no_grad():
             stream = model.clean_streams(observation)[SEMANTIC]
         save_picture(semantic_picture(to_unit(images), stream), self.folder.semantics / name)

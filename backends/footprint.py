@@ -27,6 +27,7 @@ from .hardware import (
 from .loader import BatchPlan, batch_plan
 from .rehearsal import Memory, Rehearsal
 from .settings import FabricSettings
+from .sharding.prediction import held_by, in_parts
 
 HEAP_SHARE, WORKSPACE = 0.08, 40 * 10**6
 """What the C library and the kernels hold beyond what is asked of them, on a CPU: a share of the rest, and bytes.
@@ -88,7 +89,7 @@ class Footprint:
     """What a run takes. Memory is that of one device, `peak` the whole of it, with the process on a CPU.
 
     Attributes:
-        buckets: gradients on their way to other devices.
+        buckets: gradients on their way to other devices, and what is put together of parts that lie on several.
         copy: a checkpoint on its way to the disk while training goes on; 0 on a GPU, whose copy is in main memory.
         allocator: what the heap holds at the peak beyond what is asked of it; 0 on a GPU.
         phases: peak by phase, without the process and the allocator's share.
@@ -147,12 +148,17 @@ class Predictor:
         quiet_fabric()
         fabric = StillFabric(accelerator=self.accelerator, devices=1, precision=self.precision)
         arithmetic = self._arithmetic()
-        rehearsal = Rehearsal(assembly, fabric, plan.micro_batch, plan.accumulation, self.precision)
+        rehearsal = Rehearsal(assembly, fabric, plan, self.precision)
         memory = rehearsal.memory(self.mode, stored=self.stored)
-        buckets = memory.gradients if plan.devices > 1 else 0
+        buckets, lies_in_parts = memory.gradients if plan.devices > 1 else 0, assembly.fabric.strategy == "fsdp"
+        if lies_in_parts:
+            memory, buckets = in_parts(memory, assembly.model, plan)
         disk = self._disk(cache, runs)
         copy = disk.checkpoint if self.accelerator == "cpu" and 0 < train.checkpoint_every < train.steps else 0
         phases = {**memory.phases, "training": memory.phases["training"] + buckets + copy}
+        if lies_in_parts and self.accelerator == "cpu":
+            # The first process puts all of it together for the disk.
+            phases["writing"] = held_by(memory) - memory.gradients + disk.checkpoint
         phase = max(phases, key=lambda name: phases[name])
         allocator = WORKSPACE + int(HEAP_SHARE * phases[phase]) if self.accelerator == "cpu" else 0
         return Footprint(

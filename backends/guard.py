@@ -21,7 +21,7 @@ class FiniteGuard:
     """
 
     def __init__(self, fabric: Fabric, buffers: Sequence[Tensor], allowed: int) -> None:
-        self.fabric, self.buffers, self.allowed = fabric, list(buffers), allowed
+        self.buffers, self.allowed = list(buffers), allowed
         self.skipped = torch.zeros((), dtype=torch.int64, device=fabric.device)
         self.failed = torch.zeros((), dtype=torch.int64, device=fabric.device)
         self._before: list[Tensor] = []
@@ -34,10 +34,11 @@ class FiniteGuard:
         """Return 1 if the optimizer must leave this step out and 0 if not, as a tensor on the device.
 
         Args:
-            values: scalars that must be finite: the loss, the norm of the gradient.
+            values: scalars that must be finite: the loss, the norm of the gradient. They are the same in all
+                processes, so that all leave out the same steps.
         """
         finite = torch.stack([value.detach().float() for value in values]).isfinite().all()
-        bad = self._anywhere(~finite)
+        bad = ~finite
         going = self.failed == 0
         self.skipped += bad & going
         beyond = going & bad & (self.skipped > self.allowed)
@@ -59,10 +60,3 @@ class FiniteGuard:
     def restore(self, tensors: dict[str, Tensor]) -> None:
         """Go on from what was kept."""
         self.skipped.copy_(tensors["skipped"])
-
-    def _anywhere(self, bad: Tensor) -> Tensor:
-        """Return whether it is so in any process: all of them leave out the same steps."""
-        if self.fabric.world_size == 1:
-            return bad
-        merged: Tensor = self.fabric.all_reduce(bad.float(), reduce_op="max")
-        return merged > 0

@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.strategies import Strategy
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 
@@ -28,6 +29,7 @@ from ..components.messages import first_line
 from ..components.torchvision_import import ensure_torchvision
 from .errors import UserError
 from .settings import FabricSettings
+from .sharding.strategy import sharding_strategy
 
 _REPORTED = (
     "latsem",
@@ -46,6 +48,8 @@ _REPORTED = (
 
 BF16_GAIN = 1.5
 """How much faster bfloat16 has to be: not all of a step are products, and its rounding is a price."""
+MMAP_THRESHOLD, LARGE = -3, 2**20
+"""The C library's name of an option (malloc.h), and from how many bytes on a block is large: our choice."""
 
 
 def native_bf16(device_type: str) -> bool:
@@ -91,10 +95,22 @@ def wanted_accelerator(settings: FabricSettings) -> str:
 
 def world_size(settings: FabricSettings) -> int:
     """Return the number of devices, over all nodes."""
+    return devices_here(settings) * settings.num_nodes
+
+
+def devices_here(settings: FabricSettings) -> int:
+    """Return the number of devices of this machine: as set, or the processes that `torchrun` began, or all GPUs."""
     if settings.devices != "auto":
-        return settings.devices * settings.num_nodes
-    found = torch.cuda.device_count() if wanted_accelerator(settings) == "cuda" else 1
-    return max(1, found) * settings.num_nodes
+        return settings.devices
+    if _begun_by_torchrun():
+        return int(os.environ["LOCAL_WORLD_SIZE"])
+    return max(1, torch.cuda.device_count()) if wanted_accelerator(settings) == "cuda" else 1
+
+
+def _begun_by_torchrun() -> int:
+    """Return how many processes `torchrun` began on all machines; 0 if it began none."""
+    launched = torch.distributed.is_available() and torch.distributed.is_torchelastic_launched()
+    return int(os.environ["WORLD_SIZE"]) if launched else 0
 
 
 def quiet_fabric() -> None:
@@ -117,19 +133,28 @@ def make_fabric(settings: FabricSettings) -> Fabric:
     """
     quiet_fabric()
     accelerator = wanted_accelerator(settings)
-    devices: Any = settings.devices
-    if devices == "auto" and accelerator == "cpu":
-        devices = 1
+    begun = _begun_by_torchrun()
+    if begun and begun != world_size(settings):
+        raise UserError(
+            f"fabric: torchrun began {begun} process(es) for {world_size(settings)} device(s): leave fabric.devices to "
+            "it, and say over how many machines it runs (fabric.num_nodes)"
+        )
     try:
         return Fabric(
             accelerator=accelerator,
-            devices=devices,
+            devices=devices_here(settings),
             num_nodes=settings.num_nodes,
-            strategy=settings.strategy,
+            strategy=_strategy(settings, accelerator),
             precision=resolve_precision(settings, accelerator),
         )
     except (RuntimeError, ValueError, MisconfigurationException) as error:
         raise UserError(f"fabric: {first_line(error)}") from None
+
+
+def _strategy(settings: FabricSettings, accelerator: str) -> str | Strategy:
+    if settings.strategy != "fsdp":
+        return settings.strategy
+    return sharding_strategy(world_size(settings), accelerator)
 
 
 def device_name(device: torch.device) -> str:
@@ -162,6 +187,17 @@ def release_freed_memory() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
     if trim is not None:
         trim(0)
+
+
+def return_freed_memory_at_once() -> None:
+    """Let the C library give every large block back to the system as soon as it is freed, where it would keep it.
+
+    Weights that are put together and let go in every block leave gaps that nothing fits into: a run whose weights lie
+    in parts took as much as one whose do not.
+    """
+    set_option = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if set_option is not None:
+        set_option(MMAP_THRESHOLD, LARGE)
 
 
 def free_disk(folder: Path) -> int:

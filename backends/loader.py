@@ -45,6 +45,15 @@ class BatchPlan:
         """Micro-batches a device computes for one step."""
         return self.batch_size // (self.devices * self.micro_batch)
 
+    def share(self, rank: int) -> range:
+        """Return which places of the batch are those of a process."""
+        size = self.batch_size // self.devices
+        return range(rank * size, (rank + 1) * size)
+
+    def parts(self, rank: int) -> Iterator[range]:
+        """Yield the places of a process's micro-batches."""
+        yield from pieces(self.share(rank), self.micro_batch)
+
     def __str__(self) -> str:
         return f"{self.batch_size} = {self.devices} x {self.micro_batch} x {self.accumulation}"
 
@@ -144,11 +153,9 @@ class MicroBatches(Sampler[list[Key]]):
         return len(self.steps) * self.plan.accumulation
 
     def __iter__(self) -> Iterator[list[Key]]:
-        share = self.plan.micro_batch * self.plan.accumulation
         for step in self.steps:
-            start = step * self.plan.batch_size + self.rank * share
-            for first in range(start, start + share, self.plan.micro_batch):
-                yield [self._key(position) for position in range(first, first + self.plan.micro_batch)]
+            for part in self.plan.parts(self.rank):
+                yield [self._key(step * self.plan.batch_size + place) for place in part]
 
     def _permute(self, epoch: int) -> list[int]:
         return epoch_order(self.size, derived_generator("cpu", "order", self.seed, epoch), self.blocks)

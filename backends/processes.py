@@ -51,6 +51,6 @@ def in_first(fabric: Fabric, act: Callable[[], None]) -> None:
 
 def leave(fabric: Fabric) -> None:
     """Leave the other processes in order: some back ends abort when one of them just ends."""
-    if fabric.world_size > 1:
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
         fabric.barrier()
         torch.distributed.destroy_process_group()

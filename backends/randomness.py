@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 
 import torch
+from torch import Tensor
 
 
 def derived_seed(*what: int | str) -> int:
@@ -16,3 +18,8 @@ def derived_seed(*what: int | str) -> int:
 def derived_generator(device: torch.device | str, *what: int | str) -> torch.Generator:
     """Return a generator on a device, seeded by `derived_seed`."""
     return torch.Generator(device).manual_seed(derived_seed(*what))
+
+
+def normal_of(generator: torch.Generator) -> Callable[[torch.Size], Tensor]:
+    """Return a function that draws standard normal noise of a shape from a generator, on its device."""
+    return lambda shape: torch.randn(shape, generator=generator, device=generator.device)

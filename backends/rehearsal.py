@@ -75,6 +75,10 @@ class _RehearsedTrainer(Trainer):
         """Train on one batch, again for every part of a step."""
         self._one_step(iter([batch] * self.plan.accumulation))
 
+    def _parts(self) -> list[range]:
+        # The second one holds as much as any that follows.
+        return super()._parts()[-2:]
+
 
 class _StoredFeed:
     """What is stored of images: batches hold what the frozen networks said."""
@@ -125,10 +129,9 @@ class _Glance:
 class Rehearsal:
     """Goes through the phases of a run of an assembly of fake networks."""
 
-    def __init__(self, assembly: Assembly, fabric: Fabric, micro_batch: int, accumulation: int, precision: str) -> None:
+    def __init__(self, assembly: Assembly, fabric: Fabric, plan: BatchPlan, precision: str) -> None:
         self.assembly, self.fabric, self.precision = assembly, fabric, precision
-        parts = min(accumulation, 2)
-        self.plan = BatchPlan(micro_batch * parts, 1, micro_batch)
+        self.plan = plan
         self.meter, self.phases = MemoryMeter(), dict[str, int]()
 
     def memory(self, mode: FakeTensorMode, *, stored: bool) -> Memory:
@@ -145,10 +148,11 @@ class Rehearsal:
             batch = self._stored_batch() if stored else self._batch()
             trainer = self._trainer(stored=stored)
             self._train(trainer, batch)
-            settle(trainer.average, mode)
-            self._draw(trainer.average)
+            average = trainer.average()
+            settle(average, mode)
+            self._draw(average)
             if assembly.score is not None:
-                self._score(trainer.average, assembly.score)
+                self._score(average, assembly.score)
             found = self._sum_up(trainer, frozen)
         self.meter.forget()
         return found
@@ -160,7 +164,7 @@ class Rehearsal:
             "weights": bytes_of(tensors_of(self.assembly.model)),
             "gradients": bytes_of(trained),
             "optimizer": bytes_of(states),
-            "average": bytes_of(tensors_of(trainer.average)),
+            "average": bytes_of(tensors_of(trainer.average())),
             "frozen": bytes_of(frozen),
         }
         activations = max(0, self.phases["training"] - sum(parts.values()))

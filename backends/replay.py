@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +13,19 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from ..components.across import alone
 from .assembly import ImageModel
-from .checkpointing.state import in_main_memory
 from .checkpointing.weights import fill
 from .errors import UserError
-from .loader import LABEL, step_batches
+from .loader import LABEL, BatchPlan, step_batches
+from .model import JointModel
 from .objective import Objective
 from .settings import TrainSettings
+from .sharding.tensors import in_main_memory
 from .space import Encoded
 from .tensor_files import save_tensors
-from .training import NotFinite, Trainer, make_optimizer
+from .training import NotFinite, Trainer
+from .updates import make_optimizer
 
 _NOTE = "latsem replay"
 _MODEL, _BATCH = "model/", "batch/"
@@ -75,15 +78,18 @@ class Replayed:
         return self.values == self.recorded.values
 
 
-def write_replay(trainer: Trainer, precision: str, failure: NotFinite, path: Path) -> None:
+def write_replay(trainer: Trainer, model: JointModel, precision: str, failure: NotFinite, path: Path) -> None:
     """Write the weights before a step, everything that its loss is computed from, and what came out.
+
+    Args:
+        model: the trainer's, put together.
 
     Raises:
         OSError: it cannot be written.
     """
-    assembly, plan, step = trainer.assembly, trainer.plan, failure.step
+    assembly, plan, step = replace(trainer.assembly, model=model), trainer.plan, failure.step
     processes, device = trainer.fabric.world_size, trainer.fabric.device
-    tensors = {f"{_MODEL}{name}": value for name, value in assembly.model.state_dict().items()}
+    tensors = {f"{_MODEL}{name}": value for name, value in model.state_dict().items()}
     images: list[list[list[str]]] = []
     for process in range(processes):
         images.append([])
@@ -163,13 +169,15 @@ def _computed(
     optimizer.zero_grad()
     network.train()
     values: dict[str, Tensor] = {}
+    draws = objective.draws(device, recorded.step, settings.batch_size, range(settings.batch_size))
+    plan = BatchPlan(settings.batch_size, recorded.processes, len(recorded.images[0][0]))
     for process in range(recorded.processes):
-        generator = objective.generator(device, recorded.step, process)
-        for part in range(recorded.parts):
+        for part, places in enumerate(plan.parts(process)):
             place = f"{_BATCH}{process}/{part}/"
             read = {name.removeprefix(place): value for name, value in tensors.items() if name.startswith(place)}
-            batch = objective.batch(Encoded(**{k: v for k, v in read.items() if k != LABEL}), read[LABEL], generator)
-            with torch.autocast(device.type, torch.bfloat16, enabled=recorded.precision == "bf16-mixed"):
+            encoded = Encoded(**{name: value for name, value in read.items() if name != LABEL})
+            batch = objective.batch(encoded, read[LABEL], draws, places)
+            with alone(), torch.autocast(device.type, torch.bfloat16, enabled=recorded.precision == "bf16-mixed"):
                 terms, _ = network(batch)
             loss = torch.stack(list(terms.values())).sum()
             share = recorded.parts * recorded.processes

@@ -59,6 +59,20 @@ def _as_it_is(recipe: Values) -> Values:
     return recipe
 
 
+PLACED = ("devices", "num_nodes", "strategy")
+"""Of a recipe's section `fabric`: where it is computed. A run stays the same run elsewhere, for nothing that is drawn
+depends on it; sums may differ in their last digits."""
+
+
+def same_run(one: Values, other: Values) -> bool:
+    """Return whether two recipes are those of one run, wherever it is computed."""
+    return _identity(one) == _identity(other)
+
+
+def _identity(recipe: Values) -> Values:
+    return {**recipe, "fabric": {key: value for key, value in recipe.get("fabric", {}).items() if key not in PLACED}}
+
+
 class RunFolder:
     """Paths of one run folder.
 
@@ -120,6 +134,13 @@ class RunFolder:
             UserError: the folder holds no run.
         """
         return self._complete(self._read()["recipe"])
+
+    def note_place(self, recipe: Values) -> None:
+        """Note where the run goes on, so that what is done with it later is done there, too; for who holds it alone."""
+        values = self._read()
+        noted = {**values["recipe"].get("fabric", {}), **{key: recipe["fabric"][key] for key in PLACED}}
+        if noted != values["recipe"].get("fabric"):
+            write_json(self.resolved, {**values, "recipe": {**values["recipe"], "fabric": noted}})
 
     def num_classes(self) -> int:
         """Return the number of classes of the data that the run was trained on.
@@ -190,7 +211,8 @@ def claim_folder(
 ) -> RunFolder:
     """Return the folder of this very recipe: the one it has already, or a new path (not created yet).
 
-    Runs are functions of their recipe, so the same recipe again means the same run: it is continued, or done.
+    Runs are functions of their recipe, so the same recipe again, on these devices or others, means the same run: it is
+    continued, or done.
 
     Args:
         complete: gives the recipes of older runs the values that there were not yet when they began.
@@ -206,7 +228,7 @@ def claim_folder(
         return folder
     for path in sorted(family.glob("*"), reverse=True):
         folder = RunFolder(path, complete)
-        if folder.resolved.is_file() and folder.recipe() == recipe:
+        if folder.resolved.is_file() and same_run(folder.recipe(), recipe):
             return folder
     return RunFolder(family / _new_name(recipe), complete)
 
@@ -224,10 +246,9 @@ def _new_name(recipe: Values) -> str:
 def _refuse_other_run(folder: RunFolder, recipe: Values) -> None:
     if not folder.resolved.is_file():
         raise UserError(f"--name: {folder.path} exists and is not a run folder; choose another name")
-    other = folder.recipe()
-    if other == recipe:
+    changed = differences(_identity(folder.recipe()), _identity(recipe))
+    if not changed:
         return
-    changed = differences(other, recipe)
     longer = [line for line in changed if line.startswith("train.steps: ")] == changed
     remedy = f"train it longer with --resume {folder.path} --extend steps=N, or " if longer else ""
     raise UserError(

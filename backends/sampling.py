@@ -10,7 +10,7 @@ import torch
 
 from ..components.images import to_pixels
 from .assembly import ImageModel
-from .blocks import compile_blocks, compiles, settle
+from .blocks import settle
 from .checkpointing.weights import load_newest
 from .console import RunConsole
 from .errors import UserError
@@ -38,8 +38,6 @@ class TrainedRun:
         parts.space.to(self.device)
         parts.model.to(self.device)
         settle(parts.model.denoiser, self.device, self.precision)
-        if compiles(parts.fabric, self.device.type):
-            compile_blocks(parts.model.get_submodule("denoiser"), dynamic=None)
 
     def load_newest(self) -> int:
         """Load the moving average of the newest checkpoint and return its step.

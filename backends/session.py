@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -186,6 +186,10 @@ class Session:
             self.drawing.draw_evolution()
             write_json(self.folder.done, {"step": trainer.step, "scores": self._last_scores()})
         self._report()
+        # The others read the last checkpoint, which the first process has written.
+        self.fabric.barrier()
+        # Nothing is trained from here on: what was spread over devices is whole again.
+        self.assembly = replace(self.assembly, model=trainer.last())
 
     def _profiler(self, trainer: Trainer) -> StepProfiler | None:
         steps = self.assembly.train.steps
@@ -199,9 +203,10 @@ class Session:
         """Keep the step that failed, and return what is said of it."""
         path = self.folder.replays / f"step-{failure.step:08d}.safetensors"
         again = f"'latsem replay {relative(path)}' computes it again and says where it begins"
+        model = trainer.last()
         if self.fabric.is_global_zero:
             try:
-                write_replay(trainer, self.precision, failure, path)
+                write_replay(trainer, model, self.precision, failure, path)
             except OSError as error:
                 path.unlink(missing_ok=True)
                 again = f"it could not be written for a replay ({system_line(error)})"
@@ -252,6 +257,7 @@ class Session:
 
     def _describe_folder(self) -> None:
         if self.folder.resolved.exists():
+            self.folder.note_place(self.assembly.recipe)
             return
         resolved = {
             "recipe": self.assembly.recipe,
@@ -273,17 +279,22 @@ class Session:
         last = step == train.steps
         drawn = last or due(step, train.picture_every)
         scores: dict[str, float] = {}
-        if self.fabric.is_global_zero and drawn:
-            release_freed_memory()
-            self.drawing.draw(self.generator(trainer.average), trainer.average, step)
+        if drawn:
+            self._draw(trainer, step)
         if self.scoring is not None and (last or due(step, self.scoring.settings.every)):
             release_freed_memory()
             average = self.scoring.settings.weights == "average"
-            record = self.scoring.record(self.folder, trainer.average if average else self.assembly.model, step)
+            record = self.scoring.record(self.folder, trainer.average() if average else trainer.last(), step)
             scores = {f"score/{name}": value for name, value in record["scores"].items()}
         if drawn and not last:
             self._report()
         return scores
+
+    def _draw(self, trainer: Trainer, step: int) -> None:
+        average = trainer.average()
+        if self.fabric.is_global_zero:
+            release_freed_memory()
+            self.drawing.draw(self.generator(average), average, step)
 
     def _report(self) -> None:
         if self.fabric.is_global_zero:

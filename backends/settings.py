@@ -190,7 +190,11 @@ class FabricSettings(Settings):
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     devices: int | Auto = Field("auto", description="number of devices; auto: all GPUs, or one CPU process")
     num_nodes: int = Field(1, ge=1)
-    strategy: Literal["auto", "ddp"] = "auto"
+    strategy: Literal["auto", "ddp", "fsdp"] = Field(
+        "auto",
+        description="ddp, also auto with several devices: all of a model on each; fsdp: a part of its weights, "
+        "gradients, optimizer and moving average on each",
+    )
     precision: Literal["auto", "32-true", "bf16-mixed"] = Field(
         "auto", description="auto: bf16-mixed where the hardware computes it natively"
     )

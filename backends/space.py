@@ -12,8 +12,8 @@ from ..components.encoders.encoder import Accelerable, Encoder
 from ..components.images import to_unit
 from ..components.rows import equal_pieces
 from ..components.streams import IMAGE, Streams
-from ..components.tokenizers.tokenizer import Tokenizer
-from .randomness import derived_generator
+from ..components.tokenizers.tokenizer import Normal, Tokenizer
+from .randomness import derived_generator, normal_of
 
 PIXELS_AT_ONCE = {"cpu": 2**15, "cuda": 2**21}
 """An autoencoder takes kilobytes a pixel: so many are decoded, or reconstructed, at a time. A CPU gains nothing by more
@@ -89,9 +89,9 @@ class Space(nn.Module):
         return None if self.encoder is None else self.encoder(to_unit(images)).grid
 
     @torch.no_grad()
-    def observe(self, encoded: Encoded, generator: torch.Generator) -> Observation:
-        """Draw the image stream of what was encoded."""
-        image = self.tokenizer.draw(encoded.code, generator)
+    def observe(self, encoded: Encoded, normal: Normal) -> Observation:
+        """Draw the image stream of what was encoded, with noise of a shape `(B, ...)` where it takes some."""
+        image = self.tokenizer.draw(encoded.code, normal)
         return Observation(image=image, features=encoded.features, semantic=encoded.semantic)
 
     @torch.no_grad()
@@ -105,4 +105,5 @@ class Space(nn.Module):
     def reconstruct(self, images: Tensor) -> Tensor:
         """Return images `(B, 3, H, W)` uint8 as they come out of the space, in [-1, 1]."""
         code = torch.cat([self.code(part) for part in images.split(self.piece)])
-        return self.decode({IMAGE: self.tokenizer.draw(code, derived_generator(images.device, "reconstruction"))})
+        normal = normal_of(derived_generator(images.device, "reconstruction"))
+        return self.decode({IMAGE: self.tokenizer.draw(code, normal)})

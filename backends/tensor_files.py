@@ -6,12 +6,12 @@ import errno
 import hashlib
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from safetensors import SafetensorError
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 
 def save_tensors(tensors: dict[str, Tensor], path: Path, notes: dict[str, str] | None = None) -> None:
@@ -45,9 +45,8 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def misfits(tensors: dict[str, Tensor], model: nn.Module) -> str:
+def misfits(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str:
     """Return the first names that only one of weights and model has, or in another shape; empty if all fit."""
-    wanted = model.state_dict()
     names = [
         name
         for name in sorted(tensors.keys() | wanted.keys())

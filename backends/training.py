@@ -10,9 +10,8 @@ from functools import partial
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..components.torchvision_import import ensure_torchvision
 from .assembly import Assembly
 from .blocks import checkpoint_activations, compile_blocks, compiles
 from .checkpointing.state import TrainingState
@@ -25,12 +24,13 @@ from .loader import LABEL, Batch, BatchPlan, batches_at
 from .log import MetricLog
 from .meter import Meter
 from .model import JointModel
-from .objective import Objective
+from .objective import Objective, StepDraws
 from .processes import FabricMerge
 from .profiling import StepProfiler
 from .reading import reading_processes, training_batches
 from .run_folder import RunFolder
-from .settings import TrainSettings
+from .sharding.choice import make_layout
+from .sharding.tensors import whole
 from .stages import AVERAGE, BACKWARD, DATA, ENCODING, FORWARD, GUARD, OPTIMIZER, Stages
 
 Hook = Callable[[int], dict[str, float]]
@@ -45,34 +45,6 @@ LONG_WAIT = 0.05
 def due(step: int, every: int) -> bool:
     """Return whether something that happens every so many steps (0: never) happens now."""
     return every > 0 and step % every == 0
-
-
-def make_ema(model: JointModel, decay: float) -> nn.Module:
-    """Return timm's moving average of a model in float32, with decay min(decay, (step - 1) / (step + 9)).
-
-    The second term is the usual start of a moving average: it spans a tenth of the steps so far until it has reached
-    its full length.
-    """
-    ensure_torchvision()
-    from timm.utils import ModelEmaV3  # noqa: PLC0415
-
-    ema: nn.Module = ModelEmaV3(model, decay=decay, use_warmup=True, warmup_gamma=10.0, warmup_power=1.0)
-    return ema
-
-
-def make_optimizer(model: JointModel, train: TrainSettings) -> torch.optim.AdamW:
-    """Return AdamW; a projection with its own learning rate is its own group.
-
-    Fused: that one can leave out a step of which it is told on the device.
-    """
-    own_rate = model.projection.learning_rate if model.projection is not None else None
-    projection = list(model.projection.parameters()) if model.projection is not None else []
-    inside = {id(parameter) for parameter in projection}
-    groups = [{"params": [p for p in model.parameters() if id(p) not in inside], "lr": train.lr}]
-    if projection:
-        groups.append({"params": projection, "lr": own_rate or train.lr})
-    betas = (train.betas[0], train.betas[1])
-    return torch.optim.AdamW(groups, betas=betas, weight_decay=train.weight_decay, fused=True)
 
 
 def fit_statistics(assembly: Assembly, fabric: Fabric) -> None:
@@ -108,7 +80,8 @@ class NotFinite(Exception):  # noqa: N818
 class Trainer:
     """Trains the model of an assembly in a run folder, from the newest checkpoint on if there is one.
 
-    Everything random is a function of (seed, step, process), so going on from a checkpoint is exact.
+    Everything random is a function of (seed, step, place in the batch), so going on from a checkpoint is exact, and how
+    a batch is cut into devices and parts does not matter.
     """
 
     def __init__(
@@ -117,8 +90,8 @@ class Trainer:
         self.fabric, self.assembly, self.folder, self.plan, self.console = fabric, assembly, folder, plan, console
         self.settings = assembly.train
         model = assembly.model
-        self.optimizer = make_optimizer(model, assembly.train)
-        self.ema = make_ema(model, self.settings.ema)
+        self.layout = make_layout(fabric, model, self.settings)
+        self.optimizer = self.layout.optimizer
         self.base_rates = [float(group["lr"]) for group in self.optimizer.param_groups]
         self.meter, self.stages = Meter(), Stages(fabric.device)
         self.warmed_up = self.told_of_waiting = False
@@ -127,25 +100,26 @@ class Trainer:
         learns = model.projection is not None and any(True for _ in model.projection.parameters())
         changing = list(model.projection.buffers()) if model.projection is not None and learns else []
         self.guard = FiniteGuard(fabric, changing, self.settings.skip_nonfinite)
-        self.state = TrainingState(model, self.average, self.optimizer, self.meter, self.guard)
+        average, first = self.layout.average_tensors(), fabric.is_global_zero
+        self.state = TrainingState(model, average, self.optimizer, self.meter, self.guard, first)
         found = checkpoints(folder)
         self.step = self.state.load(found[-1]) if found else 0
         self.kept = self.step if found else None
         checkpoint_activations(model.get_submodule("denoiser"), self.settings.activation_checkpointing)
         self._compile()
         self._set_rates(self.step)
-        self.wrapped, self.wrapped_optimizer = fabric.setup(model, self.optimizer)
 
     def _compile(self) -> None:
         if compiles(self.assembly.fabric, self.fabric.device.type):
             compile_blocks(self.assembly.model.get_submodule("denoiser"), dynamic=False)
-            compile_blocks(self.average.get_submodule("denoiser"), dynamic=None)
 
-    @property
     def average(self) -> JointModel:
-        """The moving average of the model."""
-        module: JointModel = self.ema.module  # type: ignore[assignment]
-        return module
+        """Return the moving average as a model to draw and score with; all processes ask for it together."""
+        return self.layout.average()
+
+    def last(self) -> JointModel:
+        """Return the last weights in the same way."""
+        return self.layout.last()
 
     def train(self, after_step: Hook, profiler: StepProfiler | None = None) -> int:
         """Train to the last step and return 0, or the number of the signal that stopped it before.
@@ -172,11 +146,9 @@ class Trainer:
                 progress.step(self.step)
                 if profiler:
                     profiler.step()
-                if writer:
-                    self._save(writer)
+                self._save(writer)
                 finished = self._let(stop, act)
-            if writer:
-                self._save_last(writer)
+            self._save_last(writer)
         return stopped_by if finished else stop.signal
 
     def _let(self, stop: StopRequest, act: Callable[[], None]) -> bool:
@@ -212,21 +184,31 @@ class Trainer:
         # Scores and pictures take time that is not the training's.
         self.meter.pause(time.monotonic() - stopwatch)
 
-    def _save(self, writer: CheckpointWriter) -> None:
-        """Keep the step if its turn has come, beside the training as long as there is more of it."""
+    def _save(self, writer: CheckpointWriter | None) -> None:
+        """Keep the step if its turn has come, beside the training as long as there is more of it.
+
+        Processes that do not write have parts of what is written.
+        """
         if self.step == self.settings.steps:
             self._save_last(writer)
         elif due(self.step, self.settings.checkpoint_every):
             stopwatch = time.monotonic()
-            writer.save(self.step, self.state)
+            if writer:
+                writer.save(self.step, self.state)
+            else:
+                self.state.tensors(copy=False)
             self.kept = self.step
             self.meter.pause(time.monotonic() - stopwatch)
 
-    def _save_last(self, writer: CheckpointWriter) -> None:
+    def _save_last(self, writer: CheckpointWriter | None) -> None:
         if self.step and self.kept != self.step:
-            writer.save_last(self.step, self.state)
+            if writer:
+                writer.save_last(self.step, self.state)
+            else:
+                self.state.tensors(copy=False)
             self.kept = self.step
-        writer.wait()
+        if writer:
+            writer.wait()
 
     def _writer(self) -> CheckpointWriter:
         return CheckpointWriter(self.folder, self.settings.keep, self.settings.keep_every)
@@ -280,26 +262,39 @@ class Trainer:
     def _one_step(self, batches: Iterator[Batch]) -> dict[str, Tensor]:
         step = self.step + 1
         self._set_rates(step)
-        generator = self.objective.generator(self.fabric.device, step, self.fabric.global_rank)
+        share = self.plan.share(self.fabric.global_rank)
+        draws = self.objective.draws(self.fabric.device, step, self.plan.batch_size, share)
         values: dict[str, Tensor] = {}
-        self.wrapped.train()
+        self.layout.wrapped.train()
         self.guard.begin()
-        for part in range(self.plan.accumulation):
-            last = part + 1 == self.plan.accumulation
-            with self.fabric.no_backward_sync(self.wrapped, enabled=not last):
+        for places in self._parts():
+            last = places.stop == share.stop
+            with self.fabric.no_backward_sync(self.layout.wrapped, enabled=not last):
                 with self.stages(DATA):
                     batch = next(batches)
-                for name, value in self._backward(batch, generator).items():
+                for name, value in self._backward(batch, draws, places).items():
                     values[name] = values.get(name, torch.zeros(())) + value / self.plan.accumulation
         with self.stages(GUARD):
             values["gradient_norm"] = self._gradient_norm()
+            values = self._over_processes(values)
             self._judge(step, values)
         with self.stages(OPTIMIZER):
             self._update_weights()
         with self.stages(AVERAGE):
-            self.ema.update(self.assembly.model, step=step)  # type: ignore[operator]
+            self.layout.update_average(step)
         self.step = step
         return values
+
+    def _parts(self) -> list[range]:
+        """Return the places of this process's micro-batches in the batch."""
+        return list(self.plan.parts(self.fabric.global_rank))
+
+    def _over_processes(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return means over all processes: those of the whole batch, the same in all of them to the bit."""
+        if self.fabric.world_size == 1:
+            return values
+        means: Tensor = self.fabric.all_reduce(torch.stack([value.float() for value in values.values()]))
+        return dict(zip(values, means.unbind(), strict=True))
 
     def _judge(self, step: int, values: dict[str, Tensor]) -> None:
         """Let the optimizer leave out a step that is not finite, and fail at one too many."""
@@ -313,30 +308,30 @@ class Trainer:
             raise NotFinite(failed, values if failed == step and self.fabric.world_size == 1 else {})
 
     def _update_weights(self) -> None:
-        self.wrapped_optimizer.step()
-        self.wrapped_optimizer.zero_grad()
+        self.layout.wrapped_optimizer.step()
+        self.layout.wrapped_optimizer.zero_grad()
 
     def _may_wait(self, step: int) -> bool:
         """Return whether to look for a failure: where that costs nothing, and before anything is logged or kept."""
         kept = step == self.settings.steps or due(step, self.settings.checkpoint_every)
         return self.fabric.device.type == "cpu" or kept or due(step, self.settings.log_every)
 
-    def _backward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+    def _backward(self, batch: Batch, draws: StepDraws, places: range) -> dict[str, Tensor]:
         with self.stages(ENCODING), self.fabric.autocast():
             batch = {name: values.to(self.fabric.device, non_blocking=True) for name, values in batch.items()}
             encoded = self.assembly.feed.encode(batch)
         with self.stages(FORWARD):
-            terms, log = self.wrapped(self.objective.batch(encoded, batch[LABEL], generator))
+            terms, log = self.layout.wrapped(self.objective.batch(encoded, batch[LABEL], draws, places))
             loss = torch.stack(list(terms.values())).sum()
         with self.stages(BACKWARD):
             self.fabric.backward(loss / self.plan.accumulation)
         return {"loss": loss.detach(), **{f"loss/{name}": term.detach() for name, term in terms.items()}, **log}
 
     def _gradient_norm(self) -> Tensor:
-        norm = self.fabric.clip_gradients(
-            self.wrapped, self.wrapped_optimizer, max_norm=self.settings.clip or math.inf, error_if_nonfinite=False
-        )
-        return torch.as_tensor(norm).detach()
+        largest = self.settings.clip or math.inf
+        wrapped, optimizer = self.layout.wrapped, self.layout.wrapped_optimizer
+        norm = self.fabric.clip_gradients(wrapped, optimizer, max_norm=largest, error_if_nonfinite=False)
+        return whole(torch.as_tensor(norm))
 
     def _set_rates(self, step: int) -> None:
         factor = min(1.0, step / self.settings.warmup) if self.settings.warmup else 1.0

@@ -173,7 +173,7 @@ def _load(path: Path, parts: ImageModel, tensors: dict[str, Tensor], shape: Publ
     )
     if not isinstance(denoiser, StreamTransformer) or denoiser.positions.shape[0] != shape.token_grid**2:
         raise UserError(f"{path}: the overrides make a network of another kind or another number of tokens")
-    problem = misfits(state, denoiser)
+    problem = misfits(state, denoiser.state_dict())
     if problem:
         raise UserError(f"{path}: the overrides make another network than the file's ({problem})")
     denoiser.load_state_dict(state)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..backends.errors import UserError
-from ..backends.run_folder import RunFolder, write_json
+from ..backends.run_folder import PLACED, RunFolder, write_json
 from .recipe import Recipe, completed, from_values, of_run
 from .yaml_reader import parse_value
 
@@ -16,20 +16,22 @@ if TYPE_CHECKING:
     from ..backends.session import RunResult
 
 
-def resume(path: Path, extensions: Sequence[str] = (), *, quiet: bool = False) -> RunResult:
+def resume(path: Path, extensions: Sequence[str] = (), places: Sequence[str] = (), *, quiet: bool = False) -> RunResult:
     """Go on with a run where it stopped, or return what is there.
 
     Args:
         extensions: `steps=N`: train to more steps than it was begun with.
+        places: `fabric.devices=N` and the like: go on with other devices than it was begun on.
 
     Raises:
-        UserError: not a run folder, or an extension that is none.
+        UserError: not a run folder, an extension that is none, or a change of more than the place.
         Interrupted: the run was stopped; a checkpoint is kept.
     """
     from .assemble import session_in  # noqa: PLC0415 - torch is imported only now
 
     run = RunFolder(path.expanduser(), completed)
-    recipe = of_run(run, data="here")
+    _require_places(places)
+    recipe = of_run(run, places, data="here")
     if extensions:
         recipe = extend(run, recipe, extensions)
     return session_in(run, recipe, quiet=quiet).run()
@@ -54,6 +56,13 @@ def extend(run: RunFolder, recipe: Recipe, extensions: Sequence[str]) -> Recipe:
         run.done.unlink(missing_ok=True)
         write_json(run.resolved, {**folder, "recipe": longer.resolved()})
     return longer
+
+
+def _require_places(changes: Sequence[str]) -> None:
+    allowed = [f"fabric.{key}" for key in PLACED]
+    for change in changes:
+        if change.partition("=")[0] not in allowed:
+            raise UserError(f"--resume: '{change}': a run goes on as it is; only {', '.join(allowed)} may change")
 
 
 def _steps(extensions: Sequence[str]) -> int:

@@ -12,39 +12,46 @@ from torch import Tensor, nn
 
 from ..guard import FiniteGuard
 from ..meter import Meter
+from ..sharding.tensors import copy_into, in_main_memory, laid_out
 from .store import step_of
-from .weights import load_into
+from .weights import require_fit
 
 
 @dataclass(frozen=True)
 class TrainingState:
-    """What a checkpoint holds. Everything random is a function of (seed, step, process), and needs no place in it.
+    """What a checkpoint holds. What is random is a function of seed, step and place in the batch, and needs none in it.
+
+    Model, average and optimizer may lie in parts on several devices: a checkpoint holds them whole, so that a run goes
+    on on any number of devices. All processes call what follows together.
 
     Attributes:
+        average: the moving average by name, as it lies.
         meter: sums of what will be logged, since the last line of the log.
         guard: how many steps were left out.
+        here: whether this process is the one that writes.
     """
 
     model: nn.Module
-    ema: nn.Module
+    average: Mapping[str, Tensor]
     optimizer: torch.optim.Optimizer
     meter: Meter
     guard: FiniteGuard
+    here: bool = True
 
     def tensors(self, *, copy: bool) -> dict[str, dict[str, Tensor]]:
-        """Return all tensors in main memory, by file and name.
+        """Return all tensors whole and in main memory, by file and name; none where this process does not write.
 
         Args:
             copy: whether training goes on while they are written; they are copies then.
         """
         files = {
             "model": self.model.state_dict(),
-            "ema": self.ema.state_dict(),
+            "ema": self.average,
             "optimizer": self._optimizer_tensors(),
             "meter": self.meter.tensors(),
             "guard": self.guard.tensors(),
         }
-        return {name: in_main_memory(tensors, copy=copy) for name, tensors in files.items()}
+        return {name: in_main_memory(tensors, copy=copy, here=self.here) for name, tensors in files.items()}
 
     def load(self, checkpoint: Path) -> int:
         """Take everything from a checkpoint that was found whole, and return the step that was done last.
@@ -52,8 +59,11 @@ class TrainingState:
         Raises:
             UserError: weights of another model.
         """
-        load_into(self.model, checkpoint / "model.safetensors")
-        load_into(self.ema, checkpoint / "ema.safetensors")
+        for file, tensors in {"model": self.model.state_dict(), "ema": self.average}.items():
+            path = checkpoint / f"{file}.safetensors"
+            values = load_file(path)
+            require_fit(values, tensors, path)
+            copy_into(tensors, values)
         self._load_optimizer(load_file(checkpoint / "optimizer.safetensors"))
         self.meter.restore(load_file(checkpoint / "meter.safetensors"))
         self.guard.restore(load_file(checkpoint / "guard.safetensors"))
@@ -72,10 +82,4 @@ class TrainingState:
         for name, value in tensors.items():
             parameter_name, _, key = name.rpartition("|")
             parameter = parameters[parameter_name]
-            self.optimizer.state[parameter][key] = value if key == "step" else value.to(parameter.device)
-
-
-def in_main_memory(tensors: Mapping[str, Tensor], *, copy: bool) -> dict[str, Tensor]:
-    """Return tensors as they can be written, copied only where that is needed or asked for."""
-    moved = {name: value.detach().to("cpu", copy=copy) for name, value in tensors.items()}
-    return {name: value.contiguous() for name, value in moved.items()}
+            self.optimizer.state[parameter][key] = value if key == "step" else laid_out(value, parameter)

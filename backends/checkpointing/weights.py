@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from safetensors import safe_open
@@ -71,7 +72,16 @@ def fill(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
     Raises:
         UserError: they belong to another model.
     """
-    problem = misfits(tensors, model)
+    require_fit(tensors, model.state_dict(), path)
+    model.load_state_dict(tensors)
+
+
+def require_fit(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor], path: Path) -> None:
+    """Compare the weights of a file with those of a model, by name and shape.
+
+    Raises:
+        UserError: they belong to another model.
+    """
+    problem = misfits(tensors, wanted)
     if problem:
         raise UserError(f"{path}: these weights belong to another model ({problem}); load them with their own recipe")
-    model.load_state_dict(tensors)

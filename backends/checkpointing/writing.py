@@ -11,8 +11,9 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from ..run_folder import RunFolder, write_json
+from ..sharding.tensors import in_main_memory
 from ..tensor_files import flush, save_tensors, sha256_of
-from .state import TrainingState, in_main_memory
+from .state import TrainingState
 from .store import BESIDE, STATE, checkpoint_path, prune, retire
 
 

@@ -2,28 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 
-
-class _SumOverRanks(torch.autograd.Function):
-    """Sum a tensor over all processes; the gradient of a sum is the sum of the gradients."""
-
-    @staticmethod
-    def forward(ctx: Any, value: Tensor) -> Tensor:
-        del ctx
-        total = value.clone()
-        distributed.all_reduce(total)
-        return total
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        del ctx
-        total = gradients[0].clone()
-        distributed.all_reduce(total)
-        return total
+from ..across import mean_over_processes
 
 
 class SyncedBatchNorm(nn.Module):
@@ -48,10 +30,7 @@ class SyncedBatchNorm(nn.Module):
         return (stream - mean[:, None, None]) * (variance + self.eps).rsqrt()[:, None, None]
 
     def _batch_statistics(self, stream: Tensor) -> tuple[Tensor, Tensor]:
-        moments = torch.stack([stream.mean((0, 2, 3)), stream.square().mean((0, 2, 3))])
-        if distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1:
-            summed: Tensor = _SumOverRanks.apply(moments)
-            moments = summed / distributed.get_world_size()
+        moments = mean_over_processes(torch.stack([stream.mean((0, 2, 3)), stream.square().mean((0, 2, 3))]))
         mean, variance = moments[0], (moments[1] - moments[0].square()).clamp_min(0)
         with torch.no_grad():
             self.running_mean.lerp_(mean, self.momentum)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..across import mean_over_processes
 from .batch_norm import SyncedBatchNorm
 from .projection import Projection, orthonormal, project
 from .settings import CoevolvingSettings
@@ -72,10 +73,13 @@ class CoevolvingProjection(Projection):
 
 
 def covariance_penalty(stream: Tensor) -> Tensor:
-    """Return `(1/d) sum_{i != j} C_ij^2` with `C = z^T z / (B N)` over all positions of a stream `(B, d, h, w)`."""
+    """Return `(1/d) sum_{i != j} C_ij^2` with `C = z^T z / (B N)` over all positions of a stream `(B, d, h, w)`.
+
+    `C` is that of all processes: the mean of the squares of their own would be another penalty.
+    """
     vectors = stream.float().movedim(1, -1).flatten(0, -2)
     with torch.autocast(stream.device.type, enabled=False):
-        covariance = vectors.T @ vectors / len(vectors)
+        covariance = mean_over_processes(vectors.T @ vectors / len(vectors))
     off_diagonal = covariance - covariance.diagonal().diag()
     return off_diagonal.square().sum() / stream.shape[1]
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import torch
 from torch import Tensor, nn
 
 from ..images import to_pixels, to_unit
 from ..merging import ALONE, Merge
 from .settings import PixelSettings
+from .tokenizer import Normal
 
 
 class PixelTokenizer(nn.Module):
@@ -33,9 +33,9 @@ class PixelTokenizer(nn.Module):
         """Return pixels in [-1, 1]."""
         return to_unit(stored)
 
-    def draw(self, code: Tensor, generator: torch.Generator) -> Tensor:
+    def draw(self, code: Tensor, normal: Normal) -> Tensor:
         """Return the images."""
-        del generator
+        del normal
         return code
 
     def decode(self, stream: Tensor) -> Tensor:

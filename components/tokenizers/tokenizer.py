@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from ..merging import ALONE, Merge
+
+Normal = Callable[[torch.Size], Tensor]
+"""Gives standard normal noise of a shape `(B, ...)`, on the device of the images that it is for.
+
+Who asks does not see where it comes from: that of an image may be a part of what was drawn for a larger batch.
+"""
 
 
 @runtime_checkable
@@ -35,8 +41,8 @@ class Tokenizer(Protocol):
         """Return codes of what was kept on disk."""
         ...
 
-    def draw(self, code: Tensor, generator: torch.Generator) -> Tensor:
-        """Return the image stream of codes."""
+    def draw(self, code: Tensor, normal: Normal) -> Tensor:
+        """Return the image stream of codes; noise that it takes is asked for, at most once."""
         ...
 
     def decode(self, stream: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from ..merging import ALONE, Merge
 from ..moments import Moments
 from ..torchvision_import import ensure_torchvision
 from .settings import REMEDY, WEIGHTS, VAESettings
+from .tokenizer import Normal
 
 
 class LatentNormalization(nn.Module):
@@ -73,12 +74,11 @@ class VAETokenizer(Frozen):
         return stored.float()
 
     @torch.no_grad()
-    def draw(self, code: Tensor, generator: torch.Generator) -> Tensor:
+    def draw(self, code: Tensor, normal: Normal) -> Tensor:
         """Return the stream `(B, C, h, w)`: a draw of the posterior, or its mean if the settings say so."""
         mean, log_variance = code.chunk(2, dim=1)
         if self.sample:
-            noise = torch.randn(mean.shape, generator=generator, device=generator.device)
-            mean = mean + (log_variance.clamp(-30, 20) / 2).exp() * noise
+            mean = mean + (log_variance.clamp(-30, 20) / 2).exp() * normal(mean.shape)
         return cast(Tensor, self.normalization(mean))
 
     @torch.no_grad()

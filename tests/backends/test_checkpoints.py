@@ -262,7 +262,7 @@ def test_the_newest_stay_and_those_of_round_steps(keep: int, every: int, kept: l
 
 def state_of(module: torch.nn.Module) -> TrainingState:
     guard = FiniteGuard(make_fabric(FabricSettings(accelerator="cpu")), [], 0)
-    return TrainingState(module, module, torch.optim.AdamW(module.parameters()), Meter(), guard)
+    return TrainingState(module, module.state_dict(), torch.optim.AdamW(module.parameters()), Meter(), guard)
 
 
 def test_training_goes_on_while_a_checkpoint_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

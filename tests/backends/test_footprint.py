@@ -83,12 +83,16 @@ print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
 """A small process between: Linux counts to a process's peak what its parent held when it was started."""
 
 
-@pytest.mark.parametrize("every", [0, 1], ids=["one checkpoint at the end", "checkpoints beside the training"])
-def test_the_predicted_peak_is_that_of_a_real_run(every: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("every", "devices", "strategy"),
+    [(0, 1, "auto"), (1, 1, "auto"), (0, 2, "fsdp")],
+    ids=["one checkpoint at the end", "checkpoints beside the training", "parts on two devices, the one that writes"],
+)
+def test_the_predicted_peak_is_that_of_a_real_run(every: int, devices: int, strategy: str, tmp_path: Path) -> None:
     """A real process, its own peak as the system counts it."""
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "latsem.cli"]
-    heavy = [*HEAVY, f"train.checkpoint_every={every}"]
+    heavy = [*HEAVY, f"train.checkpoint_every={every}", f"fabric.devices={devices}", f"fabric.strategy={strategy}"]
     check = [*command, "check", "pixel_jit", *heavy, "--json"]
     told = subprocess.run(check, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
     predicted = json.loads(told.stdout)["peak"]
@@ -97,6 +101,20 @@ def test_the_predicted_peak_is_that_of_a_real_run(every: int, tmp_path: Path) ->
     measured = int(ended.stdout) * (1 if sys.platform == "darwin" else 1024)
     assert measured > 1e9
     assert predicted == pytest.approx(measured, rel=0.10)
+
+
+def test_parts_on_devices_are_counted_as_parts() -> None:
+    changes = [*HEAVY, "fabric.accelerator=cpu", "fabric.devices=4"]
+    whole, parts = (footprint(load("pixel_jit", [*changes, f"fabric.strategy={name}"])) for name in ("ddp", "fsdp"))
+    for name in ("weights", "gradients", "optimizer", "average"):
+        assert getattr(parts.memory, name) == pytest.approx(getattr(whole.memory, name) / 4, rel=0.02), name
+    for found in (whole, parts):
+        memory = vars(found.memory)
+        of_training = sum(value for name, value in memory.items() if name != "phases") + found.buckets
+        assert of_training == found.phases["training"]
+    assert whole.memory.weights / 2 < parts.buckets < whole.memory.weights
+    cut = footprint(load("pixel_jit", [*changes, "fabric.strategy=fsdp", "train.micro_batch=1"]))
+    assert cut.memory.gradients == whole.memory.gradients, "they are handed out after the last part of a step"
 
 
 def test_a_published_network_of_scores_is_counted_and_not_fetched(

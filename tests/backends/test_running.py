@@ -22,7 +22,8 @@ from latsem.backends.pixel import PixelSpace
 from latsem.backends.randomness import derived_generator, derived_seed
 from latsem.backends.reading import training_batches
 from latsem.backends.run_folder import RunFolder, differences
-from latsem.backends.training import Trainer, make_ema
+from latsem.backends.training import Trainer
+from latsem.backends.updates import make_ema
 from latsem.components.registry import create
 from latsem.recipes import load
 from latsem.recipes.assemble import assemble, open_run, open_session

@@ -38,11 +38,13 @@ ACTS = {
 }
 
 
-@pytest.mark.parametrize(("rank", "what"), [(0, "is killed"), (1, "is killed"), (1, "has no disk")])
-def test_a_process_that_ends_takes_the_others_with_it(rank: int, what: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("rank", "what", "strategy"), [(0, "is killed", "ddp"), (1, "is killed", "fsdp"), (1, "has no disk", "ddp")]
+)
+def test_a_process_that_ends_takes_the_others_with_it(rank: int, what: str, strategy: str, tmp_path: Path) -> None:
     write_recipe(tmp_path, "pixel_jit", rank, ACTS[what])
-    changes = [*QUICK, *TWO, "train.steps=100000", "evaluate.samples=0", "train.log_every=100"]
-    command = [sys.executable, "-m", "latsem.cli", "run", "disturbed.yaml", *changes]
+    changes = [*QUICK, *TWO, f"fabric.strategy={strategy}", "train.steps=100000", "evaluate.samples=0"]
+    command = [sys.executable, "-m", "latsem.cli", "run", "disturbed.yaml", *changes, "train.log_every=100"]
     begun = time.time()
     with (tmp_path / "said").open("w") as said:
         process = subprocess.Popen(command, cwd=tmp_path, stdout=said, stderr=said, start_new_session=True)

@@ -8,10 +8,11 @@ from torch import Tensor
 
 from latsem.backends.latent import LatentSpace
 from latsem.backends.metering import MemoryMeter
+from latsem.backends.randomness import normal_of
 from latsem.components.images import mean_psnr, to_pixels, to_unit
 from latsem.components.registry import available, create, find
 from latsem.components.tokenizers.settings import VAESettings
-from latsem.components.tokenizers.tokenizer import Tokenizer
+from latsem.components.tokenizers.tokenizer import Normal, Tokenizer
 from latsem.components.torchvision_import import ensure_torchvision
 
 
@@ -22,6 +23,10 @@ def scenes(count: int = 64, seed: int = 3) -> Tensor:
 
 def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
+
+
+def noise(seed: int = 0) -> Normal:
+    return normal_of(generator(seed))
 
 
 def tiny_vae(folder: Path, **config: object) -> Path:
@@ -43,28 +48,28 @@ def test_tokenizer_contract(name: str) -> None:
     assert isinstance(tokenizer, Tokenizer) and list(settings.problems()) == []
     images = scenes()
     code = tokenizer.encode(images)
-    stream = tokenizer.draw(code, generator())
+    stream = tokenizer.draw(code, noise())
     assert stream.shape == (64, settings.channels(), settings.grid(32), settings.grid(32))
-    assert torch.equal(stream, tokenizer.draw(code, generator())) and not stream.requires_grad
-    kept = tokenizer.draw(tokenizer.restore(tokenizer.store(code)), generator())
+    assert torch.equal(stream, tokenizer.draw(code, noise())) and not stream.requires_grad
+    kept = tokenizer.draw(tokenizer.restore(tokenizer.store(code)), noise())
     assert torch.allclose(kept, stream, atol=0.01)
     assert float((tokenizer.decode(stream) - images).square().mean()) < 0.02
 
 
 def test_shipped_latents_have_unit_scale() -> None:
     tokenizer = create("tokenizer", "vae")
-    stream = tokenizer.draw(tokenizer.encode(scenes(500)), generator())
+    stream = tokenizer.draw(tokenizer.encode(scenes(500)), noise())
     assert float(stream.std()) == pytest.approx(1, abs=0.03) and abs(float(stream.mean())) < 0.03
 
 
 def test_the_posterior_is_drawn_from_its_moments() -> None:
     tokenizer = create("tokenizer", "vae")
     mean, log_variance = torch.full((400, 4, 8, 8), 0.7), torch.full((400, 4, 8, 8), -3.0)
-    stream = tokenizer.draw(torch.cat([mean, log_variance], 1), generator())
+    stream = tokenizer.draw(torch.cat([mean, log_variance], 1), noise())
     config = tokenizer.vae.config
     assert float(stream.mean()) == pytest.approx((0.7 - config.shift_factor) * config.scaling_factor, abs=0.005)
     assert float(stream.std()) == pytest.approx(config.scaling_factor * 2.718281828**-1.5, rel=0.01)
-    means = create("tokenizer", "vae", sample=False).draw(torch.cat([mean, log_variance], 1), generator())
+    means = create("tokenizer", "vae", sample=False).draw(torch.cat([mean, log_variance], 1), noise())
     assert float(means.std()) < 1e-6
 
 
@@ -72,10 +77,10 @@ def test_measured_latents_have_unit_scale_in_every_channel_and_decode_to_the_sam
     measured, own = create("tokenizer", "vae", normalization="measured"), create("tokenizer", "vae")
     code = own.encode(scenes(200))
     measured.fit(code.split(64))
-    stream = measured.draw(code, generator())
+    stream = measured.draw(code, noise())
     assert torch.allclose(stream.std((0, 2, 3)), torch.ones(4), atol=0.02)
     assert torch.allclose(stream.mean((0, 2, 3)), torch.zeros(4), atol=0.02)
-    assert torch.allclose(measured.decode(stream), own.decode(own.draw(code, generator())), atol=1e-4)
+    assert torch.allclose(measured.decode(stream), own.decode(own.draw(code, noise())), atol=1e-4)
     before = measured.normalization.scale.clone()
     measured.fit(scenes(2) for _ in range(1))
     assert torch.equal(measured.normalization.scale, before), "what is fitted stays"
@@ -93,7 +98,7 @@ def test_a_folder_in_diffusers_format_equals_diffusers(tmp_path: Path) -> None:
     with torch.no_grad():
         posterior = reference.encode(images).latent_dist
         latent = posterior.mean + posterior.std * torch.randn(posterior.mean.shape, generator=generator())
-        assert torch.allclose(tokenizer.draw(tokenizer.encode(images), generator()), latent * 0.18215, atol=1e-6)
+        assert torch.allclose(tokenizer.draw(tokenizer.encode(images), noise()), latent * 0.18215, atol=1e-6)
         decoded = reference.decode(latent).sample
     assert torch.allclose(tokenizer.decode(latent * 0.18215), decoded, atol=1e-5)
 
