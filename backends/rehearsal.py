@@ -18,6 +18,7 @@ from ..components.guidance.guidance import Guidance
 from ..components.images import to_pixels, to_unit
 from ..components.predictor import ConditionalPredictor, Instants, Predictor
 from ..components.streams import IMAGE, Streams
+from .ahead import EncodingAhead
 from .assembly import Assembly
 from .console import RunConsole
 from .drawing import SEMANTIC_IMAGES
@@ -62,6 +63,10 @@ class _RehearsedTrainer(Trainer):
 
     def _compile(self) -> None:
         pass
+
+    def _encoding(self) -> EncodingAhead:
+        # Streams take no fake tensors either.
+        return EncodingAhead(self._encode, torch.device("cpu"))
 
     def _judge(self, step: int, values: dict[str, Tensor]) -> None:
         pass

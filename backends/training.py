@@ -12,6 +12,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
+from .ahead import EncodedBatch, EncodingAhead
 from .assembly import Assembly
 from .blocks import checkpoint_activations, compile_blocks, compiles
 from .checkpointing.state import TrainingState
@@ -95,6 +96,7 @@ class Trainer:
         self.base_rates = [float(group["lr"]) for group in self.optimizer.param_groups]
         self.meter, self.stages = Meter(), Stages(fabric.device)
         self.warmed_up = self.told_of_waiting = False
+        self.encoding = self._encoding()
         self.objective = Objective(assembly, self.settings)
         # Only a projection that learns keeps running statistics.
         learns = model.projection is not None and any(True for _ in model.projection.parameters())
@@ -133,7 +135,7 @@ class Trainer:
             log = stack.enter_context(closing(MetricLog(self.folder, self.step))) if first else None
             writer = stack.enter_context(closing(self._writer())) if first else None
             stop = stack.enter_context(StopRequest())
-            batches = stack.enter_context(closing(self._batches()))
+            batches = self._waited_for(stack.enter_context(closing(self._batches())))
             if profiler:
                 stack.enter_context(profiler)
             self.meter.resume()
@@ -234,6 +236,14 @@ class Trainer:
             pin=device.type != "cpu",
         )
 
+    def _waited_for(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        while True:
+            with self.stages(DATA):
+                batch = next(batches, None)
+            if batch is None:
+                return
+            yield batch
+
     def _logs_now(self) -> bool:
         return self.step % self.settings.log_every == 0 or self.step == self.settings.steps
 
@@ -270,8 +280,7 @@ class Trainer:
         for places in self._parts():
             last = places.stop == share.stop
             with self.fabric.no_backward_sync(self.layout.wrapped, enabled=not last):
-                with self.stages(DATA):
-                    batch = next(batches)
+                batch = self.encoding.next(batches)
                 for name, value in self._backward(batch, draws, places).items():
                     values[name] = values.get(name, torch.zeros(())) + value / self.plan.accumulation
         with self.stages(GUARD):
@@ -316,12 +325,17 @@ class Trainer:
         kept = step == self.settings.steps or due(step, self.settings.checkpoint_every)
         return self.fabric.device.type == "cpu" or kept or due(step, self.settings.log_every)
 
-    def _backward(self, batch: Batch, draws: StepDraws, places: range) -> dict[str, Tensor]:
+    def _encoding(self) -> EncodingAhead:
+        return EncodingAhead(self._encode, self.fabric.device)
+
+    def _encode(self, batch: Batch) -> EncodedBatch:
         with self.stages(ENCODING), self.fabric.autocast():
             batch = {name: values.to(self.fabric.device, non_blocking=True) for name, values in batch.items()}
-            encoded = self.assembly.feed.encode(batch)
+            return EncodedBatch(self.assembly.feed.encode(batch), batch[LABEL])
+
+    def _backward(self, batch: EncodedBatch, draws: StepDraws, places: range) -> dict[str, Tensor]:
         with self.stages(FORWARD):
-            terms, log = self.layout.wrapped(self.objective.batch(encoded, batch[LABEL], draws, places))
+            terms, log = self.layout.wrapped(self.objective.batch(batch.encoded, batch.labels, draws, places))
             loss = torch.stack(list(terms.values())).sum()
         with self.stages(BACKWARD):
             self.fabric.backward(loss / self.plan.accumulation)

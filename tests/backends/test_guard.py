@@ -44,16 +44,16 @@ class _Poison(torch.autograd.Function):
         return gradient * float("nan")
 
 
-def at_step(patch: pytest.MonkeyPatch, step: int, act: Callable[[Trainer], None]) -> None:
+def at_step(patch: pytest.MonkeyPatch, step: int, act: Callable[[Trainer], None], before: str = "_backward") -> None:
     """Do something to a trainer before each micro-batch of a step."""
-    original = Trainer._backward
+    original = getattr(Trainer, before)
 
-    def backward(self: Trainer, *arguments: Any) -> dict[str, torch.Tensor]:
+    def acted(self: Trainer, *arguments: Any) -> Any:
         if self.step + 1 == step:
             act(self)
         return original(self, *arguments)
 
-    patch.setattr(Trainer, "_backward", backward)
+    patch.setattr(Trainer, before, acted)
 
 
 def break_loss(patch: pytest.MonkeyPatch, step: int) -> None:
@@ -87,7 +87,7 @@ def _break_encoded(part: str) -> Break:
             return encoded
 
         patch.setattr(ImageFeed, "encode", encode)
-        at_step(patch, step, lambda _: now.update(broken=True))
+        at_step(patch, step, lambda _: now.update(broken=True), before="_encode")
 
     return break_
 
