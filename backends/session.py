@@ -225,7 +225,10 @@ class Session:
         self.console.screen(f"latsem: {self.assembly.name}", self._screen_rows())
 
     def _screen_rows(self) -> dict[str, str]:
+        strategy = {"auto": "ddp"}.get(self.assembly.fabric.strategy, self.assembly.fabric.strategy)
         device = f"{device_name(self.fabric.device)} x {self.fabric.world_size}"
+        if self.fabric.world_size > 1:
+            device += f" ({strategy})"
         rows = screen_rows(self.assembly, self.plan, device, self.precision)
         return {**rows, **self.loss_rows, "run folder": relative(self.folder.path)}
 
