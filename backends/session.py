@@ -241,6 +241,8 @@ class Session:
 
     def _screen_rows(self) -> dict[str, str]:
         device = f"{device_name(self.fabric.device)} x {self.fabric.world_size}"
+        if self.fabric.world_size > 1:
+            device += " (fsdp)" if self.assembly.fabric.strategy == "fsdp" else " (ddp)"
         rows = screen_rows(self.assembly, self.plan, device, self.precision, self.attention)
         return {**rows, **self.loss_rows, "run folder": relative(self.folder.path)}
 

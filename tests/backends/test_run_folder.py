@@ -41,3 +41,23 @@ def test_a_folder_taken_meanwhile_by_another_recipe_is_refused(tmp_path: Path) -
         write_json(folder.resolved, {"recipe": OTHER})
     with pytest.raises(UserError, match=r"train.seed: 1 -> 0"), folder.occupied(ONE):
         pass
+
+
+def test_a_run_is_the_same_wherever_it_is_computed_but_not_in_another_precision(tmp_path: Path) -> None:
+    def recipe(**fabric: object) -> dict[str, object]:
+        return {**ONE, "fabric": {"devices": 1, "num_nodes": 1, "strategy": "auto", "precision": "auto"} | fabric}
+
+    begun, elsewhere = recipe(), recipe(devices=8, num_nodes=2, strategy="fsdp")
+    folder = claim_folder(tmp_path, "pixel_jit", begun, None)
+    write_json(folder.resolved, {"recipe": begun, "num_classes": 5})
+    assert claim_folder(tmp_path, "pixel_jit", elsewhere, None).path == folder.path
+    other = recipe(devices=8, precision="32-true")
+    assert claim_folder(tmp_path, "pixel_jit", other, None).path != folder.path
+    with folder.occupied(elsewhere):
+        folder.note_place(elsewhere)
+    assert folder.recipe() == elsewhere and folder.num_classes() == 5
+    with (
+        pytest.raises(UserError, match=r'another recipe \(fabric\.precision: "auto" -> "32-true"\)'),
+        folder.occupied(other),
+    ):
+        pass
