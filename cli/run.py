@@ -37,9 +37,13 @@ def run(
     from ..recipes.resuming import resume as go_on  # noqa: PLC0415
 
     if resume is not None:
-        if recipe is not None or name is not None or checkpoint is not None or dry_run:
-            raise UserError("--resume: goes on with a run as it is: no recipe, no changes, and only --extend beside it")
-        go_on(resume, extend or [])
+        places = [text for text in (recipe, *(overrides or [])) if text is not None]
+        if name is not None or checkpoint is not None or dry_run or any("=" not in text for text in places):
+            raise UserError(
+                "--resume: goes on with a run as it is: no recipe, and beside it only --extend, --profile and where it "
+                "runs (fabric.devices=N, fabric.strategy=NAME)"
+            )
+        go_on(resume, extend or [], places, profiled=profile)
         return
     if recipe is None:
         raise UserError("name a recipe ('latsem list recipe'), or a run to go on with: --resume RUN")

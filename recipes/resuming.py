@@ -16,12 +16,20 @@ if TYPE_CHECKING:
     from ..backends.session import RunResult
 
 
-def resume(path: Path, extensions: Sequence[str] = (), places: Sequence[str] = (), *, quiet: bool = False) -> RunResult:
+def resume(
+    path: Path,
+    extensions: Sequence[str] = (),
+    places: Sequence[str] = (),
+    *,
+    quiet: bool = False,
+    profiled: bool = False,
+) -> RunResult:
     """Go on with a run where it stopped, or return what is there.
 
     Args:
         extensions: `steps=N`: train to more steps than it was begun with.
         places: `fabric.devices=N` and the like: go on with other devices than it was begun on.
+        profiled: whether a few steps leave a trace in the run folder.
 
     Raises:
         UserError: not a run folder, an extension that is none, or a change of more than the place.
@@ -34,7 +42,7 @@ def resume(path: Path, extensions: Sequence[str] = (), places: Sequence[str] = (
     recipe = of_run(run, places, data="here")
     if extensions:
         recipe = extend(run, recipe, extensions)
-    return session_in(run, recipe, quiet=quiet).run()
+    return session_in(run, recipe, quiet=quiet).run(profiled=profiled)
 
 
 def extend(run: RunFolder, recipe: Recipe, extensions: Sequence[str]) -> Recipe:

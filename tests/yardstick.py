@@ -158,7 +158,6 @@ def take_weights(network: Network, state: Mapping[str, Tensor], positions: Tenso
 def main() -> None:
     from latsem.backends.benching.ceiling import Ceiling
     from latsem.backends.benching.rounds import Timer, ratio, spread
-    from latsem.backends.hardware import bf16_gain
     from latsem.recipes.benching import Bench, load_subjects
 
     parser = argparse.ArgumentParser()
@@ -185,7 +184,6 @@ def main() -> None:
             f"{100 * share:.0f} % of the ceiling, which is {product.flops / median['product'] / 1e9:.0f} GFLOP/s; "
             f"yardstick {median['yardstick']:.3f} s, {torch.get_num_threads()} threads\n"
         )
-    sys.stdout.write(f"products in bfloat16 are {bf16_gain():.2f} times as fast as in float32 on this machine\n")
 
 
 if __name__ == "__main__":

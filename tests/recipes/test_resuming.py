@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -112,3 +114,17 @@ def test_weights_to_start_from_that_do_not_fit_are_one_line(tmp_path: Path) -> N
     deeper = load("pixel_jit", [*QUICK, "denoiser.depth=2", f"train.checkpoint={other}"])
     with pytest.raises(UserError, match="these weights belong to another model"):
         deeper.run(root=tmp_path, quiet=True)
+
+
+def test_the_command_goes_on_elsewhere_and_says_what_else_may_not_change(
+    cli: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    quick = [*QUICK, "evaluate.samples=0", "train.picture_images=0"]
+    assert cli("run", "pixel_jit", *quick, "--name", "run").returncode == 0
+    folder = "runs/pixel_jit/run"
+    on = cli("run", "--resume", folder, "fabric.devices=1", "fabric.num_nodes=1", "--extend", "steps=6", "--profile")
+    assert on.returncode == 0 and "going on after step 4" in on.stdout, on.stderr
+    assert [path.name for path in (tmp_path / folder / "profile").iterdir()] == ["steps-00000005-00000006.json.gz"]
+    for change, said in (("train.lr=3", "'train.lr=3': a run goes on as it is"), ("pixel_jit", "no recipe")):
+        refused = cli("run", "--resume", folder, change)
+        assert refused.returncode == 2 and said in refused.stderr and len(refused.stderr.splitlines()) == 1
