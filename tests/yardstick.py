@@ -3,7 +3,7 @@
 Float32, eager, every block computed again in the backward pass, the optimizer and the moving average in loops over
 parameters, and the loss read back in every step. As a program it times itself against latsem, in turn:
 
-    python tests/yardstick.py [--rounds 10]
+    python tests/yardstick.py [--rounds 10] [--batch 8] [--size S] [--device cpu]
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ class Network(nn.Module):
         return {name: self.unpatchify(head(x)) for name, head in self.heads.items()}
 
     def sinusoids(self, t: Tensor) -> Tensor:
-        rates = torch.exp(-math.log(10_000) * torch.arange(128, dtype=torch.float32) / 128)
+        rates = torch.exp(-math.log(10_000) * torch.arange(128, dtype=torch.float32, device=t.device) / 128)
         angles = t[:, None] * rates[None]
         return torch.cat([torch.cos(angles), torch.sin(angles)], dim=-1)
 
@@ -129,7 +129,7 @@ class Yardstick:
 
     def step(self, clean: Mapping[str, Tensor], y: Tensor) -> float:
         noise = {name: torch.randn_like(x) for name, x in clean.items()}
-        loss = self.loss(clean, noise, torch.rand(len(y)), y)
+        loss = self.loss(clean, noise, torch.rand(len(y), device=y.device), y)
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
@@ -158,31 +158,39 @@ def take_weights(network: Network, state: Mapping[str, Tensor], positions: Tenso
 def main() -> None:
     from latsem.backends.benching.ceiling import Ceiling
     from latsem.backends.benching.rounds import Timer, ratio, spread
+    from latsem.components.denoisers.settings import DIT_SIZES
     from latsem.recipes.benching import Bench, load_subjects
 
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--size", choices=DIT_SIZES, default="S")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     given = parser.parse_args()
-    device, how = torch.device("cpu"), Bench("train", given.rounds, 2)
-    yardstick = Yardstick(Network({"image": 4, "semantic": 8}))
-    clean = {name: torch.randn(given.batch, count, 32, 32) for name, count in {"image": 4, "semantic": 8}.items()}
-    labels = torch.randint(0, 1000, (given.batch,))
-    changes = ["denoiser.size=S", f"train.batch_size={given.batch}", "cache.use=required", "fabric.accelerator=cpu"]
+    device, how, size = torch.device(given.device), Bench("train", given.rounds, 2), DIT_SIZES[given.size]
+    # TF32, as published trainers have it on a GPU.
+    torch.set_float32_matmul_precision("high" if given.device == "cuda" else "highest")
+    network = Network({"image": 4, "semantic": 8}, depth=size.depth, width=size.width, heads=size.heads)
+    yardstick = Yardstick(network.to(device))
+    generator = torch.Generator(device).manual_seed(0)
+    clean = {
+        name: torch.randn(given.batch, count, 32, 32, device=device, generator=generator)
+        for name, count in {"image": 4, "semantic": 8}.items()
+    }
+    labels = torch.randint(0, 1000, (given.batch,), device=device, generator=generator)
+    changes = [f"denoiser.size={given.size}", f"train.batch_size={given.batch}", "cache.use=required"]
+    changes.append(f"fabric.accelerator={given.device}")
     for precision in ("32-true", "bf16-mixed"):
         [subject] = load_subjects("imagenet256/latent_redi_b", [*changes, f"fabric.precision={precision}"], how)
         product = Ceiling(device, precision)
         calls = {"latsem": subject.call, "yardstick": lambda: yardstick.step(clean, labels), "product": product.call()}
         seconds = Timer(device).in_turn(calls, rounds=given.rounds, warmup=2)
-        found, median = (
-            ratio(seconds["latsem"], seconds["yardstick"]),
-            {n: spread(s).median for n, s in seconds.items()},
-        )
-        share = subject.flops / median["latsem"] / (product.flops / median["product"])
+        median = {name: spread(each).median for name, each in seconds.items()}
+        found, ceiling = ratio(seconds["latsem"], seconds["yardstick"]), product.flops / median["product"]
         sys.stdout.write(
             f"{precision}: {found.median:.3f}x the yardstick's time (quartiles {found.low:.3f} and {found.high:.3f}), "
-            f"{100 * share:.0f} % of the ceiling, which is {product.flops / median['product'] / 1e9:.0f} GFLOP/s; "
-            f"yardstick {median['yardstick']:.3f} s, {torch.get_num_threads()} threads\n"
+            f"{100 * subject.flops / median['latsem'] / ceiling:.0f} % of the ceiling of {ceiling / 1e9:,.0f} GFLOP/s; "
+            f"{median['latsem']:.3f} s and {median['yardstick']:.3f} s, {torch.get_num_threads()} threads\n"
         )
 
 

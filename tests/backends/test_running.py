@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -245,3 +247,27 @@ def test_pictures_show_what_they_are_given(tmp_path: Path) -> None:
     single = Image.open(tmp_path / "step-00000001.png")
     assert evolution is not None and evolution.size == (single.size[0], single.size[1] // 2 * 3)
     assert evolution_picture(tmp_path / "empty") is None
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(0.05, 1), (0.0, 0)])
+def test_steps_that_wait_for_data_say_so_once(
+    seconds: float, said: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The first line of the log is not judged: there files are opened and processes started."""
+    read = ImageFeed.read
+
+    def slowly(self: ImageFeed, keys: Any) -> Any:
+        time.sleep(seconds)
+        return read(self, keys)
+
+    monkeypatch.setattr(ImageFeed, "read", slowly)
+    # Nothing else may be faster than reading is without the pause.
+    changes = [*QUICK, "denoiser.depth=4", "train.steps=8", "evaluate.samples=0", "train.picture_images=0"]
+    folder = load("pixel_jit", changes).run(root=tmp_path).folder
+    told = " ".join(capsys.readouterr().out.split())
+    assert told.count("of the time goes into waiting for data") == said
+    shares = [
+        dict(line)["waiting_for_data"] for line in map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+    ]
+    assert len(shares) == 4 and all(0 < share < 1 for share in shares)
+    assert min(shares) > 0.5 if seconds else True
