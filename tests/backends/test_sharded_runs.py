@@ -117,7 +117,7 @@ def assert_alike(one: Path, other: Path) -> None:
 
 
 def test_parts_take_half_the_memory_and_learn_the_same(
-    recipe: Path, cli: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    recipe: Path, cli: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, figure: Callable[[str], None]
 ) -> None:
     """With two parts a step, pictures, and scores that both processes make."""
     monkeypatch.setenv("WATCH", "1")
@@ -137,6 +137,7 @@ def test_parts_take_half_the_memory_and_learn_the_same(
     assert (fsdp / "samples" / "step-00000004.png").read_bytes() and (fsdp / "done.json").is_file()
     for own, whole in zip(found["fsdp"]["bytes"], found["ddp"]["bytes"], strict=True):
         assert whole > 4 * 4 * 50_000 and own <= 0.6 * whole
+        figure(f"fsdp on two processes: {own / whole:.3f}x ddp's weights, moments and average a process")
     for part, last in found["ddp"]["gradients"]:
         assert False in part and set(last) == {True}, "exchanged after the last part alone"
     for part, last in found["fsdp"]["gradients"]:
