@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -141,6 +141,8 @@ def make_fabric(settings: FabricSettings) -> Fabric:
             f"fabric: torchrun began {begun} process(es) for {world_size(settings)} device(s): leave fabric.devices to "
             "it, and say over how many machines it runs (fabric.num_nodes)"
         )
+    if accelerator == "cpu":
+        handle_freed_memory(kept=settings.strategy != "fsdp")
     try:
         return Fabric(
             accelerator=accelerator,
@@ -191,29 +193,20 @@ def release_freed_memory() -> None:
         trim(0)
 
 
-def return_freed_memory_at_once() -> None:
-    """Let the C library give every large block back to the system as soon as it is freed, where it would keep it.
+def handle_freed_memory(*, kept: bool) -> None:
+    """Say whether the C library keeps large blocks that are freed, or gives each of them back to the system at once.
 
-    Weights that are put together and let go in every block leave gaps that nothing fits into: a run whose weights lie
-    in parts took as much as one whose do not.
+    Every step, and every call of a sampler, asks for the same blocks again. Pages that the system takes back it has to
+    clear anew: 3 to 5 % of the time of a step of SiT-S/2, and a fifth of sampling 64 images by a network of width 256.
+    `release_freed_memory` gives back what was kept, where something else follows.
+
+    Weights that lie in parts are put together and let go in every block, which leaves gaps that nothing fits into: such
+    a run took as much as one whose weights are whole.
     """
-    _set_options({MMAP_THRESHOLD: LARGE})
-
-
-def keep_freed_memory() -> None:
-    """Let the C library keep what is freed: every step asks for the same blocks again.
-
-    Otherwise a step of SiT-S/2 met 20,000 to 40,000 pages that the system had to clear first, 3 to 5 % of its time.
-    `release_freed_memory` gives it back where something else follows.
-    """
-    _set_options({MMAP_THRESHOLD: NEVER, TRIM_THRESHOLD: NEVER})
-
-
-def _set_options(options: Mapping[int, int]) -> None:
     set_option = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if set_option is not None:
-        for option, value in options.items():
-            set_option(option, value)
+        set_option(MMAP_THRESHOLD, NEVER if kept else LARGE)
+        set_option(TRIM_THRESHOLD, NEVER if kept else LARGE)
 
 
 def free_disk(folder: Path) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
@@ -22,13 +21,14 @@ from ..backends.hardware import make_fabric, resolve_precision
 from ..backends.loader import batch_plan
 from ..components.denoisers.attention.kernel import AttentionKernel, AttentionShape
 from ..components.denoisers.transformer import StreamTransformer
+from ..components.guidance.settings import NoGuidanceSettings
 from ..components.registry import available, create
 from ..components.streams import SEMANTIC
 from .assemble import assemble, assemble_around
 from .caching import cache_folder, feature_forms
 from .checking import stand_in_source
 from .derive import feature_form
-from .recipe import Recipe, from_values, load
+from .recipe import Recipe, load
 
 What = Literal["train", "sample", "data", "encode", "attention"]
 WHATS = get_args(What)
@@ -112,13 +112,16 @@ def _other(against: str, recipe: str, changes: Sequence[str], known: Mapping[str
 
 def image_only(recipe: Recipe) -> Recipe:
     """Return a recipe without its semantic stream, and without the guidance that needs it."""
-    values = deepcopy(recipe.resolved())
-    values["encoder"] = values["projection"] = None
-    values["streams"].pop(SEMANTIC, None)
-    values["train"]["semantic_dropout"] = 0.0
-    if values["guidance"]["name"] not in ("none", "cfg"):
-        values["guidance"] = {"name": "none"}
-    return from_values(f"{recipe.name} without semantics", values, data="expected")
+    settings = recipe.settings
+    changed: dict[str, Any] = {
+        "encoder": None,
+        "projection": None,
+        "streams": {name: stream for name, stream in settings.streams.items() if name != SEMANTIC},
+        "train": settings.train.model_copy(update={"semantic_dropout": 0.0}),
+    }
+    if settings.guidance.name not in ("none", "cfg"):
+        changed["guidance"] = NoGuidanceSettings()
+    return replace(recipe, settings=settings.model_copy(update=changed))
 
 
 def subjects_of(name: str, recipe: Recipe, how: Bench) -> Iterator[Subject]:

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from ..hardware import keep_freed_memory
 from ..model import JointModel
 from ..settings import TrainSettings
 from ..updates import make_ema, make_optimizer
@@ -18,8 +17,6 @@ class Replicated(Layout):
     """Every device has the whole of it."""
 
     def __init__(self, fabric: Fabric, model: JointModel, train: TrainSettings) -> None:
-        if fabric.device.type == "cpu":
-            keep_freed_memory()
         self.model = model
         self.optimizer = make_optimizer(model, train)
         self._ema = make_ema(model, train.ema)

@@ -10,7 +10,6 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from ..hardware import return_freed_memory_at_once
 from ..model import JointModel
 from ..settings import TrainSettings
 from ..updates import make_ema, make_optimizer
@@ -26,8 +25,6 @@ class Sharded(Layout):
     """
 
     def __init__(self, fabric: Fabric, model: JointModel, train: TrainSettings) -> None:
-        if fabric.device.type == "cpu":
-            return_freed_memory_at_once()
         self._hollow = _without_weights(model)
         self.model = model
         self.wrapped = fabric.setup_module(model)

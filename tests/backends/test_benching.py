@@ -18,7 +18,7 @@ from latsem.backends.benching.rounds import Timer, ratio, spread
 from latsem.backends.errors import UserError
 from latsem.recipes import load
 from latsem.recipes.assemble import assemble
-from latsem.recipes.benching import Bench, bench, image_only, load_subjects, stand_in
+from latsem.recipes.benching import Bench, bench, image_only, load_bare, load_subjects, stand_in, subjects_of
 from latsem.recipes.caching import make_cache
 from latsem.recipes.checking import footprint
 from latsem.recipes.derive import stream_specs
@@ -109,6 +109,11 @@ def test_without_semantics_a_recipe_is_the_image_alone() -> None:
     bare = image_only(load("latent_coredi", ["guidance=representation"]))
     assert list(stream_specs(bare.settings)) == ["image"] and bare.settings.encoder is bare.settings.projection is None
     assert bare.settings.guidance.name == "none"
+    # Its data need not be there either.
+    [subject] = load_subjects("imagenet256/latent_redi_b", ["cache.use=required", *SMALL], Bench("train", **ONCE))
+    published = image_only(load_bare("imagenet256/latent_redi_b", ["cache.use=required", *SMALL]))
+    [alone] = subjects_of("alone", published, Bench("train", **ONCE))
+    assert 0.9 * subject.flops < alone.flops < subject.flops
     assert bare.settings.denoiser == load("latent_coredi", []).settings.denoiser
 
 
