@@ -34,10 +34,15 @@ def bench(
     ] = False,
 ) -> None:
     """Time a recipe on this machine, on random numbers: images/s, FLOP/s, share of a matrix product's, by stage."""
+    from ..backends.errors import UserError  # noqa: PLC0415
     from ..recipes.benching import Bench  # noqa: PLC0415 - kept off the path to --help
     from ..recipes.benching import bench as carry_out  # noqa: PLC0415
     from ..recipes.growth import measure_growth  # noqa: PLC0415
 
+    if what == "growth" and (against is not None or images is not None):
+        raise UserError("--what growth: times a recipe's own variants, of their own sizes: no --against, no -n")
+    if what != "growth" and out is not None:
+        raise UserError("--out: only --what growth leaves a page")
     if what == "growth":
         how = Bench("train", rounds, warmup)
         found, page = measure_growth(recipe, overrides or [], how, out)

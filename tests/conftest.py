@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import tempfile
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-# What is found out of this machine by tests is theirs, and the same in all of their processes.
-os.environ["XDG_CACHE_HOME"] = os.environ.setdefault("LATSEM_TEST_CACHE", tempfile.mkdtemp(prefix="latsem-tests-"))
+if "LATSEM_TEST_CACHE" not in os.environ:
+    # What is found out of this machine by tests is theirs, and the same in all of their processes.
+    os.environ["LATSEM_TEST_CACHE"] = tempfile.mkdtemp(prefix="latsem-tests-")
+    atexit.register(shutil.rmtree, os.environ["LATSEM_TEST_CACHE"], ignore_errors=True)
+os.environ["XDG_CACHE_HOME"] = os.environ["LATSEM_TEST_CACHE"]
 
 import io
 import json

@@ -174,6 +174,17 @@ def test_what_cannot_be_timed(recipe: str, what: Any, against: str | None, said:
         bench(recipe, SMALL, Bench(what, **ONCE), against)
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [(["--what", "growth", "--against", "image_only"], "no --against"), (["--out", "page.html"], "only --what growth")],
+)
+def test_options_that_do_not_go_together(
+    options: list[str], said: str, cli: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    told = cli("bench", "pixel_coredi", *options)
+    assert told.returncode == 2 and said in told.stderr and len(told.stderr.splitlines()) == 1
+
+
 @pytest.mark.parametrize(("steps", "traced"), [(20, "00000008-00000012"), (4, "00000001-00000004")])
 def test_a_profiled_run_leaves_a_trace_with_the_names_of_stages(
     steps: int, traced: str, cli: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
