@@ -70,15 +70,32 @@ def test_auto_takes_the_faster_kernel(
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "some card")
     kernel = AutoAttention(AutoAttentionSettings())
     kernel.settle(AttentionShape(torch.device("cuda"), torch.bfloat16, 256, 16, 72))
-    assert type(kernel.kernel).__name__.lower() == chosen
-    assert kernel.describe("cuda").startswith(f"{chosen} (auto: measured here; ") and "2.00x" in kernel.describe("cuda")
+    assert type(kernel.kernel).__name__.lower() == type(kernel.learning).__name__.lower() == chosen
+    assert kernel.describe("cuda") == f"{chosen} (auto: xformers has {1 / xformers:.2f}x the speed of sdpa here)"
     assert len(list(kept.iterdir())) == 1
 
 
 def test_auto_measures_nothing_where_there_is_one_kernel(kept: Path) -> None:
     kernel = AutoAttention(AutoAttentionSettings())
     kernel.settle(AttentionShape(torch.device("cpu"), torch.float32, 16, 2, 8))
-    assert kernel.describe("cpu") == "sdpa (auto: xformers has no kernels for cpu)" and not kept.exists()
+    assert kernel.describe("cpu") == "sdpa (auto: nothing is faster on a CPU in float32)" and not kept.exists()
+
+
+@pytest.mark.parametrize(("products", "chosen"), [(0.1, "products"), (0.9, "sdpa")])
+def test_a_cpu_learns_by_products_where_they_are_clearly_faster_and_draws_as_ever(
+    products: float, chosen: str, kept: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(auto, "_seconds", lambda *_: {"sdpa": 1.0, "products": products})
+    kernel = AutoAttention(AutoAttentionSettings())
+    kernel.settle(AttentionShape(torch.device("cpu"), torch.bfloat16, 16, 4, 32))
+    assert type(kernel.learning).__name__.lower() == chosen and type(kernel.kernel).__name__ == "SDPA"
+    called: list[str] = []
+    kernel.learning = lambda *_: called.append("learning")  # type: ignore[assignment]
+    kernel.kernel = lambda *_: called.append("drawing")  # type: ignore[assignment]
+    learned, drawn = torch.zeros(1, 2, 1, 8, requires_grad=True), torch.zeros(1, 2, 1, 8)
+    kernel(learned, drawn, drawn)
+    kernel(drawn, drawn, drawn)
+    assert called == ["learning", "drawing"] and len(list(kept.iterdir())) == 1
 
 
 def test_kernels_are_timed_forwards_and_backwards() -> None:
@@ -92,6 +109,6 @@ def test_kernels_are_timed_forwards_and_backwards() -> None:
     shape = AttentionShape(torch.device("cpu"), torch.float32, 16, 2, 8)
     monkey = pytest.MonkeyPatch()
     with monkey.context() as patch:
-        patch.setattr(auto, "MEASURED_VALUES", 2**10)
+        patch.setattr(auto, "MEASURED_VALUES", {"cpu": 2**10})
         seconds = auto._seconds({"counting": Counting(AutoAttentionSettings())}, shape)
     assert calls == [True] * (ROUNDS + 1) and seconds["counting"] > 0

@@ -149,7 +149,20 @@ def test_attention_kernels_equal_the_formula(name: str) -> None:
     assert isinstance(kernel, AttentionKernel)
     q, k, v = (torch.randn(2, 7, 3, 8) for _ in range(3))
     assert torch.allclose(kernel(q, k, v), reference_attention(q, k, v), atol=1e-5)
-    assert "sdpa" in kernel.describe("cpu")
+    assert kernel.describe("cpu").startswith(("sdpa (", "products ("))
+
+
+@pytest.mark.parametrize("name", CPU_KERNELS)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 3e-2)])
+def test_attention_kernels_have_the_gradient_of_the_formula(name: str, dtype: torch.dtype, tolerance: float) -> None:
+    kernel: AttentionKernel = create("attention", name)
+    generator = torch.Generator().manual_seed(0)
+    exact = [torch.randn(2, 7, 3, 8, generator=generator).to(dtype).float().requires_grad_() for _ in range(3)]
+    rounded = [x.detach().to(dtype).requires_grad_() for x in exact]
+    expected = torch.autograd.grad(reference_attention(*exact).square().sum(), exact)
+    found = torch.autograd.grad(kernel(*rounded).float().square().sum(), rounded)
+    for one, other in zip(expected, found, strict=True):
+        assert torch.allclose(one, other.float(), atol=tolerance * float(one.abs().max()))
 
 
 def test_xformers_says_what_it_needs_and_auto_says_why_not() -> None:

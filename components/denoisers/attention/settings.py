@@ -15,6 +15,11 @@ class SDPASettings(AttentionSettings):
     """PyTorch's scaled_dot_product_attention: runs everywhere."""
 
 
+@register("attention", "products", builds=".products:Products")
+class ProductsSettings(AttentionSettings):
+    """The formula as two matrix products: runs everywhere, and keeps the weights of all pairs of tokens."""
+
+
 @register("attention", "xformers", builds=".xformers:XFormers")
 class XFormersSettings(AttentionSettings):
     """xformers' memory_efficient_attention: CUDA only."""
@@ -22,4 +27,4 @@ class XFormersSettings(AttentionSettings):
 
 @register("attention", "auto", builds=".auto:AutoAttention")
 class AutoAttentionSettings(AttentionSettings):
-    """On CUDA the faster of SDPA and xformers, measured once a machine; SDPA elsewhere. The screen says which."""
+    """SDPA, or what is clearly faster: xformers on CUDA, products on a CPU in bfloat16; measured once a machine."""
