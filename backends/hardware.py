@@ -72,6 +72,13 @@ def bf16_gain() -> float:
     return seconds["float32"] / seconds["bfloat16"]
 
 
+def precision_reason(settings: FabricSettings) -> str:
+    """Return what `auto` went by, to be put behind it; nothing where that is the device alone."""
+    if wanted_accelerator(settings) != "cpu":
+        return ""
+    return f": products in bfloat16 have {bf16_gain():.2f}x the speed of float32's here"
+
+
 def _products_by_type() -> dict[str, float]:
     def product(dtype: torch.dtype) -> Callable[[], Tensor]:
         factors = torch.ones(512, 512, dtype=dtype)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .assembly import Assembly
+from .hardware import precision_reason
 from .loader import BatchPlan
 
 
@@ -11,10 +12,10 @@ def screen_rows(assembly: Assembly, plan: BatchPlan, device: str, precision: str
     train = assembly.train
     parameters = sum(p.numel() for p in assembly.model.parameters() if p.requires_grad)
     epochs = train.steps * train.batch_size / len(assembly.source)
-    streams = assembly.streams.items()
+    streams, chosen = assembly.streams.items(), assembly.fabric.precision == "auto"
     return {
         "device": device,
-        "precision": precision + (" (auto)" if assembly.fabric.precision == "auto" else ""),
+        "precision": precision + (f" (auto{precision_reason(assembly.fabric)})" if chosen else ""),
         "attention": attention,
         "parameters": parameter_row(parameters),
         "tokens": ", ".join(f"{name} {s.tokens} of {s.patch}x{s.patch}x{s.channels}" for name, s in streams),
