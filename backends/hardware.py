@@ -57,8 +57,8 @@ LARGE, NEVER = 2**20, 2**30
 def native_bf16(device_type: str) -> bool:
     """Return whether the hardware itself computes in bfloat16, and gains by it.
 
-    A CPU that has instructions for it need not: products in bfloat16 took half of float32's time on one kind, a fifth
-    on another and twice as long on a third. So they are measured, once a machine.
+    A CPU that has instructions for it need not: products in bfloat16 took a fifth of float32's time on an AMD Zen 5
+    and 1.7 times as long on an Intel Xeon without AMX. So they are measured, once a machine.
     """
     if device_type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)

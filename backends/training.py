@@ -33,14 +33,12 @@ from .run_folder import RunFolder
 from .sharding.choice import make_layout
 from .sharding.tensors import whole
 from .stages import AVERAGE, BACKWARD, DATA, ENCODING, FORWARD, GUARD, OPTIMIZER, Stages
+from .waiting import WaitingWatch
 
 Hook = Callable[[int], dict[str, float]]
 """Called after a step; what it returns is logged."""
 
 FIT_BATCH = 128
-
-LONG_WAIT = 0.05
-"""Share of the time from which on it is said that the steps wait for data."""
 
 
 def due(step: int, every: int) -> bool:
@@ -95,7 +93,7 @@ class Trainer:
         self.optimizer = self.layout.optimizer
         self.base_rates = [float(group["lr"]) for group in self.optimizer.param_groups]
         self.meter, self.stages = Meter(), Stages(fabric.device)
-        self.warmed_up = self.told_of_waiting = False
+        self.waiting = WaitingWatch(console.warn)
         self.encoding = self._encoding()
         self.objective = Objective(assembly, self.settings)
         # Only a projection that learns keeps running statistics.
@@ -254,20 +252,10 @@ class Trainer:
         rate = float(self.optimizer.param_groups[0]["lr"])
         means = {**self.meter.means(), "lr": rate, "images_per_second": speed, "waiting_for_data": waiting}
         if self.meter.timed:
-            self._warn_of_waiting(waiting)
+            self.waiting.see(waiting)
             left = (self.settings.steps - self.step) * self.plan.batch_size / speed
             progress.status(self.step, means["loss"], speed, left)
         return means
-
-    def _warn_of_waiting(self, share: float) -> None:
-        """Say once that steps wait for data; the first ones do, until files are open and processes there."""
-        if share > LONG_WAIT and self.warmed_up and not self.told_of_waiting:
-            self.told_of_waiting = True
-            self.console.warn(
-                f"{100 * share:.0f} % of the time goes into waiting for data: more processes may read it "
-                "(train.workers=N), and 'latsem cache RECIPE' stores what the frozen networks say of it"
-            )
-        self.warmed_up = True
 
     def _one_step(self, batches: Iterator[Batch]) -> dict[str, Tensor]:
         step = self.step + 1

@@ -11,7 +11,9 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
+from ...components.denoisers.attention.auto import REFERENCE
 from ...components.denoisers.attention.kernel import AttentionKernel, AttentionShape
+from ...components.denoisers.attention.trial import trials
 from ...components.predictor import ConditionalPredictor, Instants, Predictor
 from ...components.streams import Streams
 from ..assembly import Assembly
@@ -172,13 +174,9 @@ def reading(name: str, fabric: Fabric, assembly: Assembly, plan: BatchPlan) -> S
 
 
 def attention(kernels: Mapping[str, AttentionKernel], shape: AttentionShape, batch: int) -> Iterator[Subject]:
-    """Yield attention kernels, forwards and backwards."""
+    """Yield attention kernels, forwards and backwards; the reference is one of them."""
     size = (batch, shape.tokens, shape.heads, shape.dim)
-    inputs = [torch.randn(size, device=shape.device, dtype=shape.dtype, requires_grad=True) for _ in range(3)]
-
-    def both_ways(kernel: AttentionKernel) -> Callable[[], object]:
-        return lambda: torch.autograd.grad(kernel(*inputs).sum(), inputs)
-
-    forward = count_flops(lambda: kernels["sdpa"](*inputs))
-    for name, kernel in kernels.items():
-        yield Subject(name, both_ways(kernel), batch, FORWARDS_A_STEP * forward)
+    inputs = [torch.zeros(size, device=shape.device, dtype=shape.dtype) for _ in range(3)]
+    forward = count_flops(lambda: kernels[REFERENCE](*inputs))
+    for name, call in trials(kernels, shape, batch).items():
+        yield Subject(name, call, batch, FORWARDS_A_STEP * forward)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
@@ -12,6 +10,7 @@ from .kernel import AttentionKernel, AttentionShape
 from .products import Products
 from .sdpa import SDPA
 from .settings import AttentionSettings, ProductsSettings, SDPASettings, XFormersSettings
+from .trial import trials
 from .xformers import XFormers, load_xformers
 
 REFERENCE = "sdpa"
@@ -84,11 +83,5 @@ def _other(shape: AttentionShape) -> tuple[str, AttentionKernel]:
 
 
 def _seconds(kernels: dict[str, AttentionKernel], shape: AttentionShape) -> dict[str, float]:
-    values = MEASURED_VALUES[shape.device.type]
-    size = (max(1, values // (shape.tokens * shape.heads * shape.dim)), shape.tokens, shape.heads, shape.dim)
-    inputs = [torch.randn(size, device=shape.device, dtype=shape.dtype, requires_grad=True) for _ in range(3)]
-
-    def both_ways(kernel: AttentionKernel) -> Callable[[], object]:
-        return lambda: torch.autograd.grad(kernel(*inputs).sum(), inputs)
-
-    return seconds_of({name: both_ways(kernel) for name, kernel in kernels.items()}, shape.device)
+    batch = max(1, MEASURED_VALUES[shape.device.type] // (shape.tokens * shape.heads * shape.dim))
+    return seconds_of(trials(kernels, shape, batch), shape.device)
