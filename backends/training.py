@@ -179,10 +179,11 @@ class Trainer:
         values = {**means, **act(self.step)}
         if log and values:
             log.write(self.step, self.step * self.plan.batch_size, values)
+        # Scores and pictures take time that is not the training's.
         if means:
             self._clear_meter()
-        # Scores and pictures take time that is not the training's.
-        self.meter.pause(time.monotonic() - stopwatch)
+        else:
+            self.meter.pause(time.monotonic() - stopwatch)
 
     def _save(self, writer: CheckpointWriter | None) -> None:
         """Keep the step if its turn has come, beside the training as long as there is more of it.

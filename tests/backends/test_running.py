@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,6 +25,7 @@ from latsem.backends.pixel import PixelSpace
 from latsem.backends.randomness import derived_generator, derived_seed
 from latsem.backends.reading import training_batches
 from latsem.backends.run_folder import RunFolder, differences
+from latsem.backends.session import Session
 from latsem.backends.training import Trainer
 from latsem.backends.updates import make_ema
 from latsem.components.registry import create
@@ -246,6 +249,31 @@ def test_pictures_show_what_they_are_given(tmp_path: Path) -> None:
     single = Image.open(tmp_path / "step-00000001.png")
     assert evolution is not None and evolution.size == (single.size[0], single.size[1] // 2 * 3)
     assert evolution_picture(tmp_path / "empty") is None
+
+
+def test_pictures_and_scores_do_not_count_as_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock on which a step takes a second and what comes after it a hundred."""
+    clock = SimpleNamespace(now=0.0)
+    clock.monotonic = lambda: clock.now
+    one_step, after_step = Trainer._one_step, Session._after_step
+
+    def step(self: Trainer, batches: Any) -> Any:
+        clock.now += 1
+        return one_step(self, batches)
+
+    def after(self: Session, trainer: Trainer, number: int) -> dict[str, float]:
+        clock.now += 100
+        return after_step(self, trainer, number)
+
+    monkeypatch.setattr("latsem.backends.training.time", clock)
+    monkeypatch.setattr("latsem.backends.meter.time", clock)
+    monkeypatch.setattr(Trainer, "_one_step", step)
+    monkeypatch.setattr(Session, "_after_step", after)
+    changes = [*QUICK, "train.steps=12", "train.log_every=3", "train.picture_every=2", "evaluate.samples=0"]
+    folder = load("pixel_jit", changes).run(root=tmp_path).folder
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    speeds = [line["images_per_second"] for line in lines if "images_per_second" in line]
+    assert speeds == pytest.approx([8.0] * 4)
 
 
 @pytest.mark.parametrize(("seconds", "said"), [(1e-4, 1), (1e6, 0)])
