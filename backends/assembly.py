@@ -12,7 +12,7 @@ from ..components.data.source import Source
 from ..components.guidance.guidance import Guidance
 from ..components.samplers.sampler import Sampler
 from ..components.streams import StreamSpec
-from .blocks import compile_blocks, compiles
+from .compiling import Choice, choose, compile_blocks
 from .cuda_graphs import GraphedPredictor, graphs
 from .evaluation.score_parts import ScoreParts
 from .generation import ImageGenerator
@@ -31,6 +31,7 @@ class ImageModel:
         unguided: the guidance of a score that is to judge the bare model.
         couples_images: whether the sampler makes an image depend on those it is drawn with.
         num_classes: number of classes of the data, 0 if it is unlabelled.
+        operations: floating-point operations of the whole training, roughly.
     """
 
     recipe: dict[str, Any]
@@ -43,13 +44,18 @@ class ImageModel:
     streams: Mapping[str, StreamSpec]
     num_classes: int
     fabric: FabricSettings
+    operations: float
+
+    def compiling(self, device: torch.device) -> Choice:
+        """Return whether the network's blocks are compiled for a device."""
+        return choose(self.fabric, device.type, self.operations)
 
     def generator(
         self, device: torch.device, precision: str, *, model: JointModel | None = None, guided: bool = True
     ) -> ImageGenerator:
         """Return a generator for the model, or another of its kind, with the recipe's guidance or none."""
         model = (model or self.model).eval()
-        if compiles(self.fabric, device.type):
+        if self.compiling(device).on:
             compile_blocks(model.get_submodule("denoiser"), dynamic=None)
         return ImageGenerator(
             model=model,

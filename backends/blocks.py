@@ -1,9 +1,8 @@
-"""How the blocks of a network run: compiled, and with fewer activations kept for the backward pass."""
+"""How the blocks of a network run: by which attention kernel, and with fewer activations kept for the backward pass."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -12,36 +11,13 @@ from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selectiv
 
 from ..components.denoisers.blocks import Block
 from .errors import UserError
-from .settings import ActivationCheckpointing, FabricSettings
+from .settings import ActivationCheckpointing
 
 aten = torch.ops.aten
 
 COSTLY = frozenset({aten.mm, aten.addmm, aten.bmm, aten.baddbmm})
 ATTENTION = ("scaled_dot_product", "efficient_attention", "flash")
 """What the names of attention kernels contain, those of xformers among them."""
-
-
-def compiles(settings: FabricSettings, device_type: str) -> bool:
-    """Return whether blocks are compiled.
-
-    On CPUs they are not unless the recipe says so: there it took half a minute and gained nothing that could be told
-    from noise (SiT-S/2, float32).
-    """
-    return device_type == "cuda" if settings.compile == "auto" else settings.compile
-
-
-def compile_blocks(network: nn.Module, *, dynamic: bool | None, backend: str | Callable[..., Any] = "inductor") -> None:
-    """Compile the blocks of a network, in place, at their first call; a network without blocks is compiled whole.
-
-    Blocks are alike: one is compiled, and the others take what came out. Around them nothing is worth the time. What is
-    compiled already stays as it is.
-
-    Args:
-        dynamic: False for one graph a shape, as in training; None where sizes of batches vary.
-    """
-    for region in blocks_of(network) or [network]:
-        if region._compiled_call_impl is None:
-            region.compile(dynamic=dynamic, backend=backend)
 
 
 @runtime_checkable
@@ -77,14 +53,21 @@ def checkpoint_activations(network: nn.Module, how: ActivationCheckpointing) -> 
     every = 1 if how == "selective" else how
     context: dict[str, Any] = {"context_fn": _selective_contexts} if how == "selective" else {}
     for block in blocks[::every]:
-        # Nothing in a block is random.
-        options = {"use_reentrant": False, "preserve_rng_state": False, **context}
-        block.forward = partial(checkpoint, block.forward, **options)
+        block.forward = _checkpointed(block.forward, context)
 
 
 def blocks_of(network: nn.Module) -> list[nn.Module]:
     """Return the transformer's blocks in a network, in their order; none where it has no such."""
     return [module for module in network.modules() if isinstance(module, Block)]
+
+
+def _checkpointed(forward: Callable[..., Any], context: dict[str, Any]) -> Callable[..., Any]:
+    # A function of ours around torch's: the compiler passes over torch's own, and all that they call.
+    def recomputed(*arguments: Any) -> Any:
+        # Nothing in a block is random.
+        return checkpoint(forward, *arguments, use_reentrant=False, preserve_rng_state=False, **context)
+
+    return recomputed
 
 
 def _selective_contexts() -> Any:

@@ -59,10 +59,7 @@ class Memory:
 
 
 class _RehearsedTrainer(Trainer):
-    """The training loop, but for what it reads of values, and never compiled: compilers take no fake parameters."""
-
-    def _compile(self) -> None:
-        pass
+    """The training loop, but for what it reads of values."""
 
     def _encoding(self) -> EncodingAhead:
         # Streams take no fake tensors either.
@@ -135,8 +132,9 @@ class Rehearsal:
     """Goes through the phases of a run of an assembly of fake networks."""
 
     def __init__(self, assembly: Assembly, fabric: Fabric, plan: BatchPlan, precision: str) -> None:
-        self.assembly, self.fabric, self.precision = assembly, fabric, precision
-        self.plan = plan
+        # Compilers take no fake parameters.
+        self.assembly = replace(assembly, fabric=assembly.fabric.model_copy(update={"compile": False}))
+        self.fabric, self.precision, self.plan = fabric, precision, plan
         self.meter, self.phases = MemoryMeter(), dict[str, int]()
 
     def memory(self, mode: FakeTensorMode, *, stored: bool) -> Memory:

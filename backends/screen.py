@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from .assembly import Assembly
 from .hardware import precision_reason
 from .loader import BatchPlan
 
 
-def screen_rows(assembly: Assembly, plan: BatchPlan, device: str, precision: str, attention: str) -> dict[str, str]:
-    """Return the rows of the screen, with everything that `auto` became."""
+def screen_rows(
+    assembly: Assembly, plan: BatchPlan, device: str, precision: str, kernels: Mapping[str, str]
+) -> dict[str, str]:
+    """Return the rows of the screen, with everything that `auto` became.
+
+    Args:
+        kernels: rows on how the network is computed.
+    """
     train = assembly.train
     parameters = sum(p.numel() for p in assembly.model.parameters() if p.requires_grad)
     epochs = train.steps * train.batch_size / len(assembly.source)
@@ -16,7 +24,7 @@ def screen_rows(assembly: Assembly, plan: BatchPlan, device: str, precision: str
     return {
         "device": device,
         "precision": precision + (f" (auto{precision_reason(assembly.fabric)})" if chosen else ""),
-        "attention": attention,
+        **kernels,
         "parameters": parameter_row(parameters),
         "tokens": ", ".join(f"{name} {s.tokens} of {s.patch}x{s.patch}x{s.channels}" for name, s in streams),
         "streams": "; ".join(

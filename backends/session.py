@@ -243,7 +243,8 @@ class Session:
         device = f"{device_name(self.fabric.device)} x {self.fabric.world_size}"
         if self.fabric.world_size > 1:
             device += " (fsdp)" if self.assembly.fabric.strategy == "fsdp" else " (ddp)"
-        rows = screen_rows(self.assembly, self.plan, device, self.precision, self.attention)
+        kernels = {"attention": self.attention, "blocks": self.assembly.compiling(self.fabric.device).said}
+        rows = screen_rows(self.assembly, self.plan, device, self.precision, kernels)
         return {**rows, **self.loss_rows, "run folder": relative(self.folder.path)}
 
     @cached_property

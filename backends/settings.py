@@ -199,7 +199,9 @@ class FabricSettings(Settings):
         "auto", description="auto: bf16-mixed where the hardware computes it natively"
     )
     cuda_graphs: bool = Field(False, description="sampling replays the network's kernels as CUDA graphs; CUDA only")
-    compile: bool | Auto = Field("auto", description="torch.compile of the network's blocks; auto: on CUDA")
+    compile: bool | Auto = Field(
+        "auto", description="torch.compile of the network's blocks; auto: on CUDA, and for long runs on a CPU"
+    )
 
     @model_validator(mode="after")
     def _devices_positive(self) -> FabricSettings:

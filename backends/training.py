@@ -14,10 +14,11 @@ from torch import Tensor
 
 from .ahead import EncodedBatch, EncodingAhead
 from .assembly import Assembly
-from .blocks import checkpoint_activations, compile_blocks, compiles
+from .blocks import checkpoint_activations
 from .checkpointing.state import TrainingState
 from .checkpointing.store import checkpoints
 from .checkpointing.writing import CheckpointWriter
+from .compiling import compile_blocks
 from .console import RunConsole, TrainingProgress
 from .guard import FiniteGuard
 from .interrupt import StopRequest
@@ -110,7 +111,7 @@ class Trainer:
         self._set_rates(self.step)
 
     def _compile(self) -> None:
-        if compiles(self.assembly.fabric, self.fabric.device.type):
+        if self.assembly.compiling(self.fabric.device).on:
             compile_blocks(self.assembly.model.get_submodule("denoiser"), dynamic=False)
 
     def average(self) -> JointModel:

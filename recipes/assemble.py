@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from ..backends.assembly import Assembly, ImageModel
+from ..backends.compiling import training_operations
 from ..backends.console import RunConsole
 from ..backends.errors import UserError
 from ..backends.hardware import wanted_accelerator
@@ -123,6 +124,7 @@ def image_model(recipe: Recipe, num_classes: int, encoder: Encoder | None = None
         normalization=tokenizer.normalization,
     )
     guidance: dict[str, Any] = {"null_label": num_classes}
+    tokens, images = max(spec.tokens for spec in streams.values()), settings.train.steps * settings.train.batch_size
     return ImageModel(
         recipe=recipe.resolved(),
         space=SPACES[settings.backend](tokenizer, encoder, settings.data.side),
@@ -134,6 +136,7 @@ def image_model(recipe: Recipe, num_classes: int, encoder: Encoder | None = None
         streams=streams,
         num_classes=num_classes,
         fabric=settings.fabric,
+        operations=training_operations(denoiser, tokens, images),
     )
 
 

@@ -51,6 +51,7 @@ def _measured(subject: Subject, seconds: Sequence[float], ceiling: float, timer:
     staged = sum(stages.values())
     return Measured(
         name=subject.name,
+        blocks=subject.blocks,
         seconds=typical,
         all_seconds=seconds,
         images_per_second=subject.images / typical.median,

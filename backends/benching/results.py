@@ -15,6 +15,7 @@ class Measured:
     """One thing that was timed.
 
     Attributes:
+        blocks: how the network's blocks ran; empty where none did.
         seconds: of a call.
         all_seconds: of every round.
         images_per_second: 0 if that means nothing.
@@ -25,6 +26,7 @@ class Measured:
     """
 
     name: str
+    blocks: str
     seconds: Spread
     all_seconds: Sequence[float]
     images_per_second: float
@@ -74,6 +76,8 @@ class Report:
 
 def _lines_of(each: Measured) -> Iterator[str]:
     yield each.name
+    if each.blocks:
+        yield f"  {'blocks':<12} {each.blocks}"
     low, high = each.seconds.low, each.seconds.high
     yield f"  {'time':<12} {_time(each.seconds.median)} (quartiles {_time(low)} and {_time(high)})"
     if each.images_per_second:

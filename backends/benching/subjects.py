@@ -50,6 +50,7 @@ class Subject:
     Attributes:
         images: how many it deals with in a call; 0 if that means nothing.
         flops: floating-point operations of a call, what is computed again not counted twice; 0 if they are not known.
+        blocks: how the network's blocks run; empty where none do.
         stages: seconds of the stages of so many calls, which are not those that are timed.
     """
 
@@ -57,6 +58,7 @@ class Subject:
     call: Callable[[], object]
     images: int = 0
     flops: int = 0
+    blocks: str = ""
     stages: Callable[[int], Seconds] = field(default=lambda _: {})
 
 
@@ -97,7 +99,8 @@ def training_step(name: str, fabric: Fabric, assembly: Assembly, plan: BatchPlan
         whole = watch.seconds.pop("step")
         return {**watch.seconds, "rest": whole - sum(watch.seconds.values())}
 
-    return Subject(name, lambda: trainer.advance(batches), images, flops, stages)
+    blocks = assembly.compiling(fabric.device).said
+    return Subject(name, lambda: trainer.advance(batches), images, flops, blocks, stages)
 
 
 def sampling(name: str, assembly: Assembly, device: torch.device, precision: str, count: int) -> Subject:
@@ -118,7 +121,8 @@ def sampling(name: str, assembly: Assembly, device: torch.device, precision: str
         network = seconds["network"]
         return {"network": network, "sampler": seconds["sampling"] - network, "decoding": seconds["decoding"]}
 
-    return Subject(name, lambda: generator.images(range(count), 0), count, rows * forward, stages)
+    blocks = assembly.compiling(device).said
+    return Subject(name, lambda: generator.images(range(count), 0), count, rows * forward, blocks, stages)
 
 
 class _Watched:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -14,6 +16,8 @@ from .settings import DiTSettings
 from .transformer import StreamTransformer
 
 MLP_RATIO = 4
+
+GELU_SLOPE = math.sqrt(8 / math.pi)
 
 
 class SelfAttention(nn.Module):
@@ -32,6 +36,18 @@ class SelfAttention(nn.Module):
         return mixed
 
 
+def gelu(x: Tensor) -> Tensor:
+    """Return the tanh-approximated GELU (arXiv 1606.08415) of values of any shape.
+
+    As `(1 + tanh(u)) / 2 = sigmoid(2u)`, a compiler may be given the sigmoid, which a CPU computes three times as fast;
+    uncompiled, that would be five passes over memory instead of one.
+    """
+    if not torch.compiler.is_compiling():
+        return F.gelu(x, approximate="tanh")
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))
+    return (wide * torch.sigmoid(GELU_SLOPE * wide * (1 + 0.044715 * wide * wide))).to(x.dtype)
+
+
 class MLP(nn.Module):
     """Two layers with a tanh-approximated GELU between them."""
 
@@ -42,7 +58,7 @@ class MLP(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Map tokens `(B, N, width)` to the same shape."""
-        mixed: Tensor = self.fc2(F.gelu(self.fc1(tokens), approximate="tanh"))
+        mixed: Tensor = self.fc2(gelu(self.fc1(tokens)))
         return mixed
 
 

@@ -11,8 +11,10 @@ import torch
 from conftest import QUICK, QUICK_JOINT, checkpoint_tensors, log_of, same_tensors
 from torch import Tensor, nn
 
-from latsem.backends.blocks import blocks_of, checkpoint_activations, compile_blocks
+from latsem.backends.blocks import blocks_of, checkpoint_activations
+from latsem.backends.compiling import compile_blocks
 from latsem.backends.errors import UserError
+from latsem.backends.metering import count_flops
 from latsem.components import create
 from latsem.components.streams import IMAGE, StreamSpec
 from latsem.recipes import load
@@ -34,11 +36,17 @@ def network(kind: str) -> nn.Module:
 def gradients(module: nn.Module, batch: int = 3) -> tuple[Tensor, list[Tensor]]:
     generator = torch.Generator().manual_seed(1)
     noisy = {IMAGE: torch.randn(batch, 4, 8, 8, generator=generator)}
-    times, labels = {IMAGE: torch.linspace(0.1, 0.9, batch)}, torch.arange(batch)
+    times, labels = {IMAGE: torch.linspace(0.1, 0.9, batch)}, torch.arange(batch) % 5
     module.zero_grad()
     output = module(noisy, times, labels)[IMAGE]
     output.square().sum().backward()
     return output.detach(), [p.grad.clone() for p in module.parameters() if p.grad is not None]
+
+
+def outputs(module: nn.Module) -> Tensor:
+    """Return the output alone."""
+    output: Tensor = module({IMAGE: torch.zeros(3, 4, 8, 8)}, {IMAGE: torch.zeros(3)}, torch.arange(3))[IMAGE]
+    return output
 
 
 @pytest.mark.parametrize("kind", NETWORKS)
@@ -68,9 +76,8 @@ def test_a_network_without_blocks_cannot_be_checkpointed() -> None:
         checkpoint_activations(nn.Linear(2, 2), "selective")
 
 
-@pytest.mark.parametrize("kind", NETWORKS)
-def test_compiled_blocks_are_one_graph_and_give_the_same(kind: str) -> None:
-    """Every further block, step and network of the kind takes what was compiled for the first block."""
+def counted_graphs() -> tuple[list[int], Callable[..., Any]]:
+    """Return a compiler that only counts, and what it has counted."""
     graphs: list[int] = []
 
     def count(graph: torch.fx.GraphModule, inputs: list[Any]) -> Callable[..., Any]:
@@ -78,6 +85,13 @@ def test_compiled_blocks_are_one_graph_and_give_the_same(kind: str) -> None:
         return graph.forward
 
     torch._dynamo.reset()
+    return graphs, count
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_compiled_blocks_are_one_graph_and_give_the_same(kind: str) -> None:
+    """Every further block, step and network of the kind takes what was compiled for the first block."""
+    graphs, count = counted_graphs()
     plain, compiled = network(kind), network(kind)
     compile_blocks(compiled, dynamic=False, backend=count)
     expected = gradients(plain)
@@ -86,6 +100,38 @@ def test_compiled_blocks_are_one_graph_and_give_the_same(kind: str) -> None:
         assert torch.allclose(output, expected[0], atol=1e-5)
         assert all(torch.allclose(one, other, atol=1e-4) for one, other in zip(expected[1], found, strict=True))
     assert len(blocks_of(compiled)) == 3 and len(graphs) == 1
+
+
+def test_counting_operations_first_does_not_keep_blocks_from_being_compiled() -> None:
+    graphs, count = counted_graphs()
+    compiled = network("dit")
+    compile_blocks(compiled, dynamic=False, backend=count)
+    assert count_flops(lambda: outputs(compiled)) == count_flops(lambda: outputs(network("dit"))) > 0
+    assert not graphs
+    gradients(compiled)
+    assert len(graphs) == 1
+
+
+def test_more_sizes_are_compiled_than_torch_allows_by_itself() -> None:
+    graphs, count = counted_graphs()
+    compiled = network("dit")
+    compile_blocks(compiled, dynamic=False, backend=count)
+    for batch in range(2, 14):
+        gradients(compiled, batch)
+    assert len(graphs) == 12
+
+
+@pytest.mark.parametrize("how", WAYS)
+def test_checkpointed_blocks_are_compiled_too(how: Any) -> None:
+    graphs, count = counted_graphs()
+    plain, compiled = network("dit"), network("dit")
+    checkpoint_activations(compiled, how)
+    compile_blocks(compiled, dynamic=False, backend=count)
+    (output, expected), (again, found) = gradients(plain), gradients(compiled)
+    assert torch.allclose(output, again, atol=1e-5)
+    assert all(torch.allclose(one, other, atol=1e-4) for one, other in zip(expected, found, strict=True))
+    # With every second block checkpointed there are two kinds of them.
+    assert len(graphs) == (2 if how == 2 else 1)
 
 
 def test_the_real_compiler_agrees_with_activation_checkpointing() -> None:

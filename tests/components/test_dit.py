@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from latsem.components.denoisers.dit import gelu
 from latsem.components.registry import create
 from latsem.components.streams import StreamSpec, variance_of
 
@@ -257,3 +258,19 @@ def test_merged_tokens_cost_next_to_nothing_and_separate_ones_twice_as_much() ->
     assert alone / 1e9 == pytest.approx(23.0, rel=0.02)
     assert multiply_adds(joint, "merged") / alone < 1.03
     assert 1.9 < multiply_adds(joint, "separate") / alone < 2.2
+
+
+@pytest.mark.parametrize(("dtype", "close"), [(torch.float64, 1e-12), (torch.float32, 2e-6), (torch.bfloat16, 1e-2)])
+def test_what_a_compiler_is_given_for_the_activation_is_the_same_function(dtype: torch.dtype, close: float) -> None:
+    """Values and slopes, far out as well, against float64."""
+    torch._dynamo.reset()
+    points = torch.cat([torch.linspace(-8, 8, 1601), torch.tensor([-1e4, -60.0, 60.0, 1e4])]).to(dtype)
+    one, other = (values.detach().clone().requires_grad_() for values in (points.double(), points))
+    expected = torch.nn.functional.gelu(one, approximate="tanh")
+    found = torch.compile(gelu, backend="eager", fullgraph=True)(other)
+    expected.sum().backward()
+    found.sum().backward()
+    assert found.dtype == dtype
+    assert torch.allclose(found.double(), expected, rtol=close, atol=close)
+    assert torch.allclose(other.grad.double(), one.grad, rtol=close, atol=close)
+    assert not torch.equal(found, torch.nn.functional.gelu(points, approximate="tanh")), "written as a sigmoid"
