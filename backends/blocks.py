@@ -30,10 +30,17 @@ class Settling(Protocol):
 
 
 def settle(network: object, device: torch.device, precision: str) -> str:
-    """Let a network choose its attention kernel for a device, and return what is said of it."""
+    """Let a network choose its attention kernel for a device, and return what is said of it.
+
+    Raises:
+        UserError: the kernel that the recipe names cannot run there.
+    """
     if not isinstance(network, Settling):
         return "the network's own"
-    return network.settle(device, torch.bfloat16 if precision == "bf16-mixed" else torch.float32)
+    try:
+        return network.settle(device, torch.bfloat16 if precision == "bf16-mixed" else torch.float32)
+    except ValueError as error:
+        raise UserError(f"denoiser.attention: {error}") from None
 
 
 def checkpoint_activations(network: nn.Module, how: ActivationCheckpointing) -> None:

@@ -74,7 +74,11 @@ class StreamTransformer(nn.Module, ABC):
         return {name: self._unpatch(name, patches) for name, patches in values.items()}
 
     def settle(self, device: torch.device, dtype: torch.dtype) -> str:
-        """Let the attention kernel prepare for a device and the type of its products; return what it says of itself."""
+        """Let the attention kernel prepare for a device and the type of its products; return what it says of itself.
+
+        Raises:
+            ValueError: it cannot run there.
+        """
         self.kernel.settle(self.attention_shape(device, dtype))
         return self.kernel.describe(device.type)
 

@@ -11,11 +11,14 @@ import torch
 from conftest import QUICK, QUICK_JOINT, checkpoint_tensors, log_of, same_tensors
 from torch import Tensor, nn
 
-from latsem.backends.blocks import blocks_of, checkpoint_activations
+from latsem.backends.blocks import blocks_of, checkpoint_activations, settle
 from latsem.backends.compiling import compile_blocks
 from latsem.backends.errors import UserError
 from latsem.backends.metering import count_flops
 from latsem.components import create
+from latsem.components.denoisers.attention import xformers
+from latsem.components.denoisers.attention.products import Products
+from latsem.components.denoisers.attention.settings import ProductsSettings
 from latsem.components.streams import IMAGE, StreamSpec
 from latsem.recipes import load
 from latsem.recipes.checking import footprint
@@ -24,10 +27,11 @@ NETWORKS = ("jit", "dit")
 WAYS = (1, 2, "selective")
 
 
-def network(kind: str) -> nn.Module:
+def network(kind: str, **more: Any) -> nn.Module:
     torch.manual_seed(0)
     streams = {IMAGE: StreamSpec(name=IMAGE, channels=4, grid=8, patch=2, prediction="v")}
-    built: nn.Module = create("denoiser", kind, depth=3, width=32, heads=2, streams=streams, num_classes=5, patch=2)
+    sizes: dict[str, Any] = {"depth": 3, "width": 32, "heads": 2, "patch": 2, **more}
+    built: nn.Module = create("denoiser", kind, streams=streams, num_classes=5, **sizes)
     for parameter in built.parameters():
         nn.init.normal_(parameter, std=0.1)
     return built
@@ -132,6 +136,24 @@ def test_checkpointed_blocks_are_compiled_too(how: Any) -> None:
     assert all(torch.allclose(one, other, atol=1e-4) for one, other in zip(expected, found, strict=True))
     # With every second block checkpointed there are two kinds of them.
     assert len(graphs) == (2 if how == 2 else 1)
+
+
+@pytest.mark.parametrize("how", ["none", 1, "selective"])
+def test_blocks_with_xformers_are_compiled_in_one_piece(how: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a stand-in for its operator, which is looked up as the real one is."""
+    monkeypatch.setattr(xformers, "operator_for", lambda _: Products(ProductsSettings()))
+    graphs, count = counted_graphs()
+    compiled = network("dit", attention="xformers")
+    assert settle(compiled, torch.device("cpu"), "32-true") == "xformers (as the recipe says)"
+    checkpoint_activations(compiled, how)
+    compile_blocks(compiled, dynamic=False, backend=count)
+    gradients(compiled)
+    assert len(graphs) == 1
+
+
+def test_a_kernel_that_has_nothing_for_a_network_is_the_recipes_mistake() -> None:
+    with pytest.raises(UserError, match="denoiser.attention: xformers has no kernels for cpu: use sdpa, or auto"):
+        settle(network("dit", attention="xformers"), torch.device("cpu"), "32-true")
 
 
 def test_the_real_compiler_agrees_with_activation_checkpointing() -> None:

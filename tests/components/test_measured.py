@@ -12,6 +12,7 @@ from latsem.components.denoisers.attention import auto
 from latsem.components.denoisers.attention.auto import AutoAttention
 from latsem.components.denoisers.attention.kernel import AttentionShape
 from latsem.components.denoisers.attention.settings import AutoAttentionSettings
+from latsem.components.denoisers.attention.xformers import XFormers
 from latsem.components.measured import ROUNDS, remembered, seconds_of
 
 WHAT = {"what": "something", "threads": 1}
@@ -65,7 +66,7 @@ def test_auto_takes_the_faster_kernel(
     xformers: float, chosen: str, kept: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The choice alone: CUDA's part of it is told in other words here."""
-    monkeypatch.setattr(auto, "load_xformers", lambda: None)
+    monkeypatch.setattr(XFormers, "settle", lambda *_: None)
     monkeypatch.setattr(auto, "_seconds", lambda *_: {"sdpa": 1.0, "xformers": xformers})
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "some card")
     kernel = AutoAttention(AutoAttentionSettings())

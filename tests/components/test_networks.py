@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib
 import math
 from dataclasses import replace
 
@@ -7,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from latsem.components.denoisers.attention.kernel import AttentionKernel
+from latsem.components.denoisers.attention import xformers
+from latsem.components.denoisers.attention.kernel import AttentionKernel, AttentionShape
 from latsem.components.denoisers.embeddings import Rotary, TimeEmbedding, sincos_positions
 from latsem.components.denoisers.fusion.fusion import Fusion
 from latsem.components.denoisers.jit import JiT, SelfAttention
@@ -166,11 +168,21 @@ def test_attention_kernels_have_the_gradient_of_the_formula(name: str, dtype: to
 
 
 def test_xformers_says_what_it_needs_and_auto_says_why_not() -> None:
-    kernel = create("attention", "xformers")
-    with pytest.raises(ValueError, match="needs a CUDA device"):
-        kernel(*(torch.randn(1, 2, 1, 8) for _ in range(3)))
+    kernel, shape = create("attention", "xformers"), AttentionShape(torch.device("cpu"), torch.bfloat16, 16, 2, 8)
+    for use in (lambda: kernel(*(torch.randn(1, 2, 1, 8) for _ in range(3))), lambda: kernel.settle(shape)):
+        with pytest.raises(ValueError, match="no kernels for cpu: use sdpa, or auto"):
+            use()
     with pytest.raises(ValueError, match="no kernels for cpu"):
         kernel.describe("cpu")
+
+
+def test_xformers_without_a_kernel_for_the_tensors_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As beside a torch that it was not built for: what it has for a CPU is nothing, too."""
+    operator = importlib.import_module("xformers.ops").memory_efficient_attention
+    monkeypatch.setattr(xformers, "operator_for", lambda _: operator)
+    kernel = create("attention", "xformers")
+    with pytest.raises(ValueError, match="no kernel for bfloat16 and heads of 8 here: use sdpa, or auto"):
+        kernel.settle(AttentionShape(torch.device("cpu"), torch.bfloat16, 16, 2, 8))
 
 
 @pytest.mark.cuda
@@ -179,9 +191,17 @@ def test_kernels_are_equal_on_cuda(dtype: torch.dtype) -> None:
     generator = torch.Generator("cuda").manual_seed(0)
     tensors = [torch.randn(4, 50, 6, 64, device="cuda", generator=generator).to(dtype) for _ in range(3)]
     results, gradients = [], []
-    for name in ("sdpa", "xformers", "auto"):
+    shape = AttentionShape(torch.device("cuda"), dtype, 50, 6, 64)
+    for name in ("sdpa", "auto", "xformers"):
+        kernel = create("attention", name)
+        try:
+            kernel.settle(shape)
+        except ValueError as error:
+            # Its kernels are built for one version of CUDA.
+            assert name == "xformers" and "no kernel for" in str(error)
+            continue
         q, k, v = (x.clone().requires_grad_() for x in tensors)
-        out = create("attention", name)(q, k, v)
+        out = kernel(q, k, v)
         out.float().square().sum().backward()
         results.append(out.float())
         gradients.append(q.grad.float())

@@ -11,7 +11,7 @@ from .products import Products
 from .sdpa import SDPA
 from .settings import AttentionSettings, ProductsSettings, SDPASettings, XFormersSettings
 from .trial import trials
-from .xformers import XFormers, load_xformers
+from .xformers import XFormers
 
 REFERENCE = "sdpa"
 
@@ -75,11 +75,9 @@ def _other(shape: AttentionShape) -> tuple[str, AttentionKernel]:
         return "products", Products(ProductsSettings())
     if shape.device.type != "cuda":
         raise ValueError(f"xformers has no kernels for {shape.device.type}")
-    try:
-        load_xformers()
-    except ImportError as error:
-        raise ValueError(f"no xformers: {error}") from None
-    return "xformers", XFormers(XFormersSettings())
+    kernel = XFormers(XFormersSettings())
+    kernel.settle(shape)
+    return "xformers", kernel
 
 
 def _seconds(kernels: dict[str, AttentionKernel], shape: AttentionShape) -> dict[str, float]:

@@ -35,7 +35,11 @@ class AttentionKernel(Protocol):
         ...
 
     def settle(self, shape: AttentionShape) -> None:
-        """Prepare for a device and a shape; nothing is chosen any more while a network runs."""
+        """Prepare for a device and a shape; nothing is chosen any more while a network runs.
+
+        Raises:
+            ValueError: it has nothing for them.
+        """
         ...
 
     def describe(self, device_type: str) -> str:

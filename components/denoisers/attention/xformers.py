@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -11,6 +12,9 @@ from torch import Tensor
 
 from .kernel import AttentionShape
 from .settings import AttentionSettings
+from .trial import trials
+
+Operator = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 @cache
@@ -27,11 +31,27 @@ def load_xformers() -> Any:
         raise ImportError(f"xformers does not load here: {error}") from error
 
 
+def operator_for(device_type: str) -> Operator:
+    """Return `memory_efficient_attention`.
+
+    Raises:
+        ValueError: it cannot run on this kind of device.
+    """
+    if device_type != "cuda":
+        raise ValueError(f"xformers has no kernels for {device_type}: use sdpa, or auto")
+    try:
+        operator: Operator = load_xformers().memory_efficient_attention
+    except ImportError as error:
+        raise ValueError(f"{error}: use sdpa, or auto") from None
+    return operator
+
+
 class XFormers:
     """`memory_efficient_attention`; it chooses a flash-attention or CUTLASS kernel itself."""
 
     def __init__(self, settings: AttentionSettings) -> None:
         del settings
+        self.operator: Operator | None = None
 
     def __call__(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Map `(B, tokens, heads, dim)` three times to the same shape.
@@ -39,13 +59,26 @@ class XFormers:
         Raises:
             ValueError: the tensors are not on a CUDA device.
         """
-        if not query.is_cuda:
-            raise ValueError("attention 'xformers' needs a CUDA device: use attention=sdpa, or auto")
-        result: Tensor = load_xformers().memory_efficient_attention(query, key, value)
-        return result
+        if self.operator is None:
+            self.operator = operator_for(query.device.type)
+        return self.operator(query, key, value)
 
     def settle(self, shape: AttentionShape) -> None:
-        """Nothing depends on the shape here."""
+        """Look the operator up, which a compiler would leave its graph for, and try it.
+
+        It imports even where none of its kernels was built for the torch that is there, or for the card.
+
+        Raises:
+            ValueError: nothing runs for such tensors.
+        """
+        self.operator = operator_for(shape.device.type)
+        [attend] = trials({"xformers": self}, shape, batch=1).values()
+        try:
+            attend()
+        except NotImplementedError:
+            self.operator = None
+            tensors = f"{str(shape.dtype).removeprefix('torch.')} and heads of {shape.dim}"
+            raise ValueError(f"xformers has no kernel for {tensors} here: use sdpa, or auto") from None
 
     def describe(self, device_type: str) -> str:
         """Return the kernel's name.
@@ -53,10 +86,5 @@ class XFormers:
         Raises:
             ValueError: it cannot run on this kind of device.
         """
-        if device_type != "cuda":
-            raise ValueError(f"xformers has no kernels for {device_type}: use sdpa, or auto")
-        try:
-            load_xformers()
-        except ImportError as error:
-            raise ValueError(f"{error}: use sdpa, or auto") from None
+        operator_for(device_type)
         return "xformers (as the recipe says)"
