@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -116,6 +116,10 @@ class ImageFeed:
 
     def __len__(self) -> int:
         return len(self.source)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the networks behind: other processes only read."""
+        return {"source": self.source}
 
     def read(self, keys: Sequence[Key]) -> Batch:
         """Return images and labels."""

@@ -84,13 +84,20 @@ class JointModel(nn.Module):
 
     def weight(self, name: str) -> float:
         """Return the factor of a stream's loss, with `auto` resolved by the stream's nominal std."""
-        if name not in self.auto_weights:
-            return self.streams[name].weight
-        return 2 / (1 + self.nominal_std(name) ** 2)
+        return float(self._weight(name))
 
     def nominal_std(self, name: str) -> float:
         """Return the std at which a stream is noised; a tokenizer's output counts as 1."""
-        natural = float(self.projection.stream_std) if name == SEMANTIC and self.projection is not None else 1.0
+        return float(self._nominal_std(name))
+
+    def _weight(self, name: str) -> float | Tensor:
+        # Where it depends on the projection it stays on the device: reading it would wait for all that is queued.
+        if name not in self.auto_weights:
+            return self.streams[name].weight
+        return 2 / (1 + self._nominal_std(name) ** 2)
+
+    def _nominal_std(self, name: str) -> float | Tensor:
+        natural = self.projection.stream_std if name == SEMANTIC and self.projection is not None else 1.0
         return natural * self.streams[name].scale
 
     def forward(self, batch: TrainingBatch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -106,7 +113,7 @@ class JointModel(nn.Module):
         predicted = self._outputs(noisy, batch.times, batch.labels)
         errors = self.process.losses(predicted, clean, batch.noise, batch.times)
         errors = {key: error * batch.shown.get(stream_of(key), 1) for key, error in errors.items()}
-        terms = {key: self.weight(stream_of(key)) * error.mean() for key, error in errors.items()}
+        terms = {key: self._weight(stream_of(key)) * error.mean() for key, error in errors.items()}
         features = batch.observation.features
         if self.projection is not None and features is not None:
             terms |= self.projection.regularizers(features, natural[SEMANTIC])

@@ -33,6 +33,7 @@ class Projection(nn.Module):
         self.register_buffer("mean", torch.zeros(features))
         self.register_buffer("std", torch.ones(features))
         self.register_buffer("fitted", torch.tensor(False))
+        self._known_fitted = False
         self.register_buffer("stream_std", torch.tensor(1.0))
 
     @property
@@ -59,7 +60,9 @@ class Projection(nn.Module):
 
     def standardize(self, grid: Tensor) -> Tensor:
         """Return `(features - mean) / std`, float32."""
-        if not self.fitted:
+        # Read once: on a GPU every look at the flag would wait for all that is queued.
+        self._known_fitted = self._known_fitted or bool(self.fitted)
+        if not self._known_fitted:
             raise RuntimeError("this projection is not fitted yet: call fit(feature grids) first")
         return (grid.float() - self.mean[:, None, None]) / self.std[:, None, None]
 

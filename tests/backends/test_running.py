@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +12,7 @@ import torch
 from conftest import QUICK, QUICK_JOINT, write_shards
 from PIL import Image
 from safetensors.torch import load_file
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from latsem.backends.checkpointing.store import checkpoints
 from latsem.backends.checkpointing.weights import load_newest
@@ -31,6 +33,7 @@ from latsem.backends.updates import make_ema
 from latsem.components.registry import create
 from latsem.recipes import load
 from latsem.recipes.assemble import assemble, open_run, open_session
+from latsem.recipes.benching import Bench, load_subjects
 
 
 def weights(folder: Path, which: str = "ema") -> dict[str, torch.Tensor]:
@@ -249,6 +252,37 @@ def test_pictures_show_what_they_are_given(tmp_path: Path) -> None:
     single = Image.open(tmp_path / "step-00000001.png")
     assert evolution is not None and evolution.size == (single.size[0], single.size[1] // 2 * 3)
     assert evolution_picture(tmp_path / "empty") is None
+
+
+class _Reads(TorchDispatchMode):
+    """Counts how often the program reads a value out of a tensor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += func is torch.ops.aten._local_scalar_dense.default
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("recipe", ["pixel_coredi", "pixel_redi", "latent_coredi", "latent_redi_ddpm"])
+def test_a_step_reads_nothing_back(recipe: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU every look at a value would wait for all that is queued. What a CPU alone looks at is left out."""
+    monkeypatch.setattr(Trainer, "_may_wait", lambda *_: False)
+    changes = [*QUICK_JOINT, "cache.use=never", "streams.semantic.weight=auto", "fabric.accelerator=cpu"]
+    [step] = load_subjects(recipe, changes, Bench("train", 1, 1))
+    step.call()
+    with _Reads() as reads:
+        step.call()
+    assert reads.count == 0
+
+
+def test_readers_get_the_images_and_no_networks() -> None:
+    feed = ImageFeed(create("data", "shapes", size=30), PixelSpace(create("tokenizer", "pixel"), None, 32))
+    copied = copy.copy(feed)  # by what a pickle holds
+    assert not hasattr(copied, "space") and len(copied) == 30
+    assert torch.equal(copied.read([(3, 1)])["images"], feed.read([(3, 1)])["images"])
 
 
 def test_pictures_and_scores_do_not_count_as_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
