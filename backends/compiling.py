@@ -89,8 +89,10 @@ def compile_blocks(network: nn.Module, *, dynamic: bool | None, backend: str | C
     Args:
         dynamic: False for one graph a shape, as in training; None where sizes of batches vary.
     """
-    limits: Any = torch._dynamo.config
-    limits.recompile_limit = max(limits.recompile_limit, KERNELS)
+    config: Any = torch._dynamo.config
+    config.recompile_limit = max(config.recompile_limit, KERNELS)
+    # Made for whole networks in one graph, which it cuts where gradients are sent; a block would be cut inside.
+    config.optimize_ddp = False
     for region in blocks_of(network) or [network]:
         if region._compiled_call_impl is None:
             region.compile(dynamic=dynamic, backend=backend)

@@ -64,6 +64,7 @@ class GraphedPredictor:
                     self.model.predict_at(noisy, times, labels)
             torch.cuda.current_stream().wait_stream(beside)
             graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph):
+            # Beside it a thread may be pinning batches of the training.
+            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
                 predicted = self.model.predict_at(noisy, times, labels)
         return _Recording(graph, noisy, times, labels, predicted)

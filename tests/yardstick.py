@@ -157,12 +157,16 @@ def take_weights(network: Network, state: Mapping[str, Tensor], positions: Tenso
     network.load_state_dict(weights)
 
 
+def allow_tf32(device: torch.device) -> None:
+    """On a GPU let float32 products be TF32, as published trainers do; both sides here."""
+    torch.set_float32_matmul_precision("high" if device.type == "cuda" else "highest")
+
+
 def serve(connection: Connection, batch: int, size: str, device: torch.device) -> None:
     """Take a step whenever asked to, in a process of its own: nothing that latsem sets there helps it here."""
     from latsem.components.denoisers.settings import DIT_SIZES
 
-    # TF32, as published trainers have it on a GPU.
-    torch.set_float32_matmul_precision("high" if device.type == "cuda" else "highest")
+    allow_tf32(device)
     chosen, channels = DIT_SIZES[size], {"image": 4, "semantic": 8}
     network = Network(channels, depth=chosen.depth, width=chosen.width, heads=chosen.heads)
     yardstick = Yardstick(network.to(device))
@@ -184,6 +188,7 @@ def main() -> None:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     given = parser.parse_args()
     device, how = torch.device(given.device), Bench("train", given.rounds, 2)
+    allow_tf32(device)
     here, there = multiprocessing.get_context("spawn").Pipe()
     arguments = (there, given.batch, given.size, device)
     multiprocessing.get_context("spawn").Process(target=serve, args=arguments, daemon=True).start()

@@ -21,7 +21,7 @@ class Measured:
         images_per_second: 0 if that means nothing.
         flops_per_second: what was achieved of the arithmetic that has to be done; 0 if that is not known.
         ceiling_share: the same as a share of what matrix products achieved in the same rounds.
-        memory_peak: bytes; of a GPU during these calls, or of the whole process on a CPU.
+        memory_peak: bytes, with all that is timed beside it; of a GPU during these calls, or of the process on a CPU.
         stages: shares of a call by stage.
     """
 
@@ -84,7 +84,7 @@ def _lines_of(each: Measured) -> Iterator[str]:
         yield f"  {'images':<12} {each.images_per_second:,.4g} a second"
     if each.flops_per_second:
         yield f"  {'arithmetic':<12} {_rate(each.flops_per_second)}, {100 * each.ceiling_share:.0f} % of the ceiling"
-    yield f"  {'memory peak':<12} {size(each.memory_peak)}"
+    yield f"  {'memory peak':<12} {size(each.memory_peak)}, with all that is timed here"
     for stage, share in each.stages.items():
         yield f"  {stage:<12} {100 * share:.1f} %"
 

@@ -82,4 +82,6 @@ class TrainingState:
         for name, value in tensors.items():
             parameter_name, _, key = name.rpartition("|")
             parameter = parameters[parameter_name]
-            self.optimizer.state[parameter][key] = value if key == "step" else laid_out(value, parameter)
+            # Fused kernels read the count of steps on the device.
+            own = value.to(parameter.device) if key == "step" else laid_out(value, parameter)
+            self.optimizer.state[parameter][key] = own

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,7 @@ class TimmEncoder(Frozen):
             return
         for method in ("forward_features", "forward_intermediates"):
             if hasattr(self.network, method):
-                setattr(self.network, method, torch.compile(getattr(self.network, method), backend=backend))
+                setattr(self.network, method, _CompiledForLargest(getattr(self.network, method), backend))
 
     def _prepared(self, images: Tensor) -> Tensor:
         images = ((images + 1) / 2 - self.mean) / self.std
@@ -87,6 +88,23 @@ class TimmEncoder(Frozen):
             return last[:, 0]
         pooled: Tensor = self.network.forward_head(last, pre_logits=True)
         return pooled
+
+
+class _CompiledForLargest:
+    """A method that is compiled for the largest batch so far: those of a training, or of a cache.
+
+    Smaller ones, a picture's or the last of a data set, are computed as written: otherwise each size would be compiled
+    for itself, or all of them, the training's too, would go by one graph for any size.
+    """
+
+    def __init__(self, method: Callable[..., Any], backend: str) -> None:
+        self.method, self.compiled = method, torch.compile(method, backend=backend, dynamic=False)
+        self.largest = 0
+
+    def __call__(self, images: Tensor, *arguments: Any, **options: Any) -> Any:
+        self.largest = max(self.largest, len(images))
+        call = self.compiled if len(images) == self.largest else self.method
+        return call(images, *arguments, **options)
 
 
 def _network(settings: TimmSettings) -> Any:

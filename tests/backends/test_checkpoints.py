@@ -265,6 +265,19 @@ def state_of(module: torch.nn.Module) -> TrainingState:
     return TrainingState(module, module.state_dict(), torch.optim.AdamW(module.parameters()), Meter(), guard)
 
 
+def test_the_optimizers_count_of_steps_goes_to_the_device_where_fused_kernels_read_it(tmp_path: Path) -> None:
+    module = torch.nn.Linear(2, 2)
+    state = state_of(module)
+    module(torch.ones(1, 2)).sum().backward()
+    state.optimizer.step()
+    kept = {name: value.clone() for name, value in state._optimizer_tensors().items()}
+    elsewhere = state_of(torch.nn.Linear(2, 2, device="meta"))
+    elsewhere._load_optimizer(kept)
+    for parameter, values in elsewhere.optimizer.state.items():
+        assert values.keys() == {"step", "exp_avg", "exp_avg_sq"}
+        assert all(value.device == parameter.device for value in values.values())
+
+
 def test_training_goes_on_while_a_checkpoint_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, module, go = RunFolder(tmp_path), torch.nn.Linear(2, 2), threading.Event()
     write_json(folder.resolved, {"recipe": {}})

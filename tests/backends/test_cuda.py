@@ -56,17 +56,33 @@ def test_graphs_predict_what_the_model_does_with_its_weights_of_the_moment(preci
     for parameter in model.denoiser.parameters():  # type: ignore[attr-defined]
         nn.init.normal_(parameter, std=0.1)
     graphed = GraphedPredictor(model)
-    with torch.autocast("cuda", torch.bfloat16, enabled=precision == "bf16-mixed"):
-        for count, time in ((4, 0.3), (8, 0.6), (4, 0.9)):
-            noisy = {name: torch.randn(count, *spec.shape, device=device) for name, spec in model.streams.items()}
-            labels = torch.randint(0, 5, (count,), device=device)
-            instants = dict.fromkeys(noisy, time)
+    for count, time in ((4, 0.3), (8, 0.6), (4, 0.9)):
+        noisy = {name: torch.randn(count, *spec.shape, device=device) for name, spec in model.streams.items()}
+        labels = torch.randint(0, 5, (count,), device=device)
+        instants = dict.fromkeys(noisy, time)
+        # Entered anew: it keeps the weights that it has rounded.
+        with torch.autocast("cuda", torch.bfloat16, enabled=precision == "bf16-mixed"):
             expected, found = model.predict(noisy, instants, labels), graphed(noisy, instants, labels)
-            for name, values in expected.items():
-                assert torch.allclose(found[name], values, atol=1e-4)
-            with torch.no_grad():
-                for parameter in model.parameters():
-                    parameter.mul_(0.9)
+        for name, values in expected.items():
+            assert torch.allclose(found[name], values, atol=1e-4)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.mul_(0.9)
+
+
+def test_a_run_goes_on_exactly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = load("pixel_coredi", [*QUICK_CUDA, "fabric.precision=32-true", "fabric.compile=false"])
+    whole, one_step = recipe.run(root=tmp_path, name="whole"), Trainer._one_step
+
+    def interrupted(self: Trainer, batches: Any) -> Any:
+        if self.step == 2:
+            raise KeyboardInterrupt
+        return one_step(self, batches)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Trainer, "_one_step", interrupted)
+        recipe.run(root=tmp_path, name="parts")
+    assert losses(recipe.run(root=tmp_path, name="parts").folder) == pytest.approx(losses(whole.folder), rel=1e-5)
 
 
 def test_sampling_with_graphs_draws_the_same_images(tmp_path: Path) -> None:
@@ -81,7 +97,7 @@ def test_images_encoded_ahead_train_what_others_do(tmp_path: Path, monkeypatch: 
     recipe = load("latent_coredi", [*QUICK_CUDA, "fabric.precision=32-true"])
     runs = [recipe.run(root=tmp_path, name="ahead")]
     monkeypatch.setattr(Trainer, "_encoding", lambda self: EncodingAhead(self._encode, torch.device("cpu")))
-    runs.append(recipe.run(root=tmp_path, name="when asked"))
+    runs.append(recipe.run(root=tmp_path, name="when-asked"))
     assert losses(runs[0].folder) == pytest.approx(losses(runs[1].folder), rel=1e-4)
 
 

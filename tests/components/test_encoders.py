@@ -210,6 +210,24 @@ def test_resizing_is_antialiased_unless_asked_otherwise() -> None:
         )
 
 
+def test_the_largest_batch_alone_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a picture of a few images, or what is left of a data set, does not change how a training encodes."""
+    called: list[int] = []
+    plain = torch.compile
+
+    def compile_counted(method: Any, **options: Any) -> Any:
+        assert options["dynamic"] is False
+        compiled = plain(method, **options)
+        return lambda images, *rest, **named: (called.append(len(images)), compiled(images, *rest, **named))[1]
+
+    monkeypatch.setattr(torch, "compile", compile_counted)
+    encoder = create("encoder", "vit_tiny", pretrained=False, image_size=32)
+    encoder.accelerate(backend="eager")
+    for count in (2, 4, 1, 4, 2):
+        assert encoder(torch.rand(count, 3, 32, 32)).grid.shape[0] == count
+    assert called == [2, 4, 4]
+
+
 def test_acceleration_changes_no_features() -> None:
     values: dict[str, Any] = {"pretrained": False, "image_size": 56}
     images = torch.rand(2, 3, 56, 56) * 2 - 1
