@@ -52,14 +52,14 @@ def choose(settings: FabricSettings, device_type: str, operations: float) -> Cho
     """
     if settings.compile is False:
         return Choice(False, "as written (as the recipe says)")
-    problem = "" if settings.compile == "auto" and not _pays(device_type, operations) else problem_here(device_type)
-    if settings.compile != "auto":
-        if problem:
-            raise UserError(f"fabric.compile: {problem}; install what is missing, or say fabric.compile=false")
-        return Choice(True, "compiled (as the recipe says)")
-    if not _pays(device_type, operations):
+    if settings.compile == "auto" and not _pays(device_type, operations):
         return Choice(False, "as written (auto: too little is trained for compiling to pay on a CPU)")
-    return Choice(not problem, f"as written (auto: {problem})" if problem else "compiled (auto)")
+    problem = problem_here(device_type)
+    if settings.compile == "auto":
+        return Choice(not problem, f"as written (auto: {problem})" if problem else "compiled (auto)")
+    if problem:
+        raise UserError(f"fabric.compile: {problem}; install what is missing, or say fabric.compile=false")
+    return Choice(True, "compiled (as the recipe says)")
 
 
 def _pays(device_type: str, operations: float) -> bool:
