@@ -40,7 +40,7 @@ def settle(network: object, device: torch.device, precision: str) -> str:
     try:
         return network.settle(device, torch.bfloat16 if precision == "bf16-mixed" else torch.float32)
     except ValueError as error:
-        raise UserError(f"denoiser.attention: {error}") from None
+        raise UserError(f"denoiser.attention: {error}; use sdpa, or auto") from None
 
 
 def checkpoint_activations(network: nn.Module, how: ActivationCheckpointing) -> None:

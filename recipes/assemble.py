@@ -157,7 +157,7 @@ def _check_attention(settings: RecipeSettings, device_type: str) -> None:
     try:
         build(settings.denoiser.attention).describe(device_type)
     except ValueError as error:
-        raise UserError(f"denoiser.attention: {error}") from None
+        raise UserError(f"denoiser.attention: {error}; use sdpa, or auto") from None
 
 
 def open_session(recipe: Recipe, *, root: Path, name: str | None = None, quiet: bool = False) -> Session:

@@ -152,7 +152,7 @@ def test_blocks_with_xformers_are_compiled_in_one_piece(how: Any, monkeypatch: p
 
 
 def test_a_kernel_that_has_nothing_for_a_network_is_the_recipes_mistake() -> None:
-    with pytest.raises(UserError, match="denoiser.attention: xformers has no kernels for cpu: use sdpa, or auto"):
+    with pytest.raises(UserError, match="denoiser.attention: xformers has no kernels for cpu; use sdpa, or auto"):
         settle(network("dit", attention="xformers"), torch.device("cpu"), "32-true")
 
 

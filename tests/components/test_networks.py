@@ -170,7 +170,7 @@ def test_attention_kernels_have_the_gradient_of_the_formula(name: str, dtype: to
 def test_xformers_says_what_it_needs_and_auto_says_why_not() -> None:
     kernel, shape = create("attention", "xformers"), AttentionShape(torch.device("cpu"), torch.bfloat16, 16, 2, 8)
     for use in (lambda: kernel(*(torch.randn(1, 2, 1, 8) for _ in range(3))), lambda: kernel.settle(shape)):
-        with pytest.raises(ValueError, match="no kernels for cpu: use sdpa, or auto"):
+        with pytest.raises(ValueError, match="no kernels for cpu"):
             use()
     with pytest.raises(ValueError, match="no kernels for cpu"):
         kernel.describe("cpu")
@@ -181,7 +181,7 @@ def test_xformers_without_a_kernel_for_the_tensors_says_so(monkeypatch: pytest.M
     operator = importlib.import_module("xformers.ops").memory_efficient_attention
     monkeypatch.setattr(xformers, "operator_for", lambda _: operator)
     kernel = create("attention", "xformers")
-    with pytest.raises(ValueError, match="no kernel for bfloat16 and heads of 8 here: use sdpa, or auto"):
+    with pytest.raises(ValueError, match="no kernel for bfloat16 and heads of 8 here"):
         kernel.settle(AttentionShape(torch.device("cpu"), torch.bfloat16, 16, 2, 8))
 
 

@@ -38,11 +38,11 @@ def operator_for(device_type: str) -> Operator:
         ValueError: it cannot run on this kind of device.
     """
     if device_type != "cuda":
-        raise ValueError(f"xformers has no kernels for {device_type}: use sdpa, or auto")
+        raise ValueError(f"xformers has no kernels for {device_type}")
     try:
         operator: Operator = load_xformers().memory_efficient_attention
     except ImportError as error:
-        raise ValueError(f"{error}: use sdpa, or auto") from None
+        raise ValueError(str(error)) from None
     return operator
 
 
@@ -78,7 +78,7 @@ class XFormers:
         except NotImplementedError:
             self.operator = None
             tensors = f"{str(shape.dtype).removeprefix('torch.')} and heads of {shape.dim}"
-            raise ValueError(f"xformers has no kernel for {tensors} here: use sdpa, or auto") from None
+            raise ValueError(f"xformers has no kernel for {tensors} here") from None
 
     def describe(self, device_type: str) -> str:
         """Return the kernel's name.
