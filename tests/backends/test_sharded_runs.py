@@ -71,6 +71,8 @@ def watched_step(self, batches):
         average = self.layout.average_tensors().values()
         write("bytes", held(self.layout.model.parameters()) + held(states) + held(average))
         write("gradients", now["gradients"])
+    if os.environ.get("COMPILED") and self.step == 3:
+        write("graphs", torch._dynamo.utils.counters["stats"]["unique_graphs"])
     if os.environ.get("STOP_AT") == str(self.step) and now["rank"] == self.fabric.world_size - 1:
         os.kill(os.getpid(), signal.SIGTERM)
     return values
@@ -143,6 +145,22 @@ def test_parts_take_half_the_memory_and_learn_the_same(
         assert False in part and set(last) == {True}, "exchanged after the last part alone"
     for part, last in found["fsdp"]["gradients"]:
         assert set(part) == {None} and set(last) == {True}, "handed out after the last part alone"
+
+
+def test_compiled_blocks_learn_the_same_in_parts_and_in_copies(
+    recipe: Path, cli: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the real compiler, which each process gives a trial and one graph for all blocks."""
+    monkeypatch.setenv("COMPILED", "1")
+    changes = [*SMALL, "denoiser.depth=2", "fabric.devices=2", "train.picture_images=0"]
+    plain = load(recipe, [*changes, "fabric.devices=1"]).run(root=tmp_path / "plain", quiet=True).folder
+    for strategy in ("ddp", "fsdp"):
+        done = cli(
+            "run", recipe.name, *changes, f"fabric.strategy={strategy}", "fabric.compile=true", "--name", strategy
+        )
+        assert done.returncode == 0, done.stderr
+        assert [json.loads((tmp_path / f"graphs-{rank}.json").read_text()) for rank in (0, 1)] == [2, 2]
+        torch.testing.assert_close(losses(plain), losses(tmp_path / "runs" / "watched" / strategy), rtol=1e-4, atol=0)
 
 
 def test_a_run_goes_on_with_any_number_of_devices_and_any_strategy(
