@@ -151,9 +151,9 @@ def test_compiled_blocks_learn_the_same_in_parts_and_in_copies(
     recipe: Path, cli: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With the real compiler, which each process gives a trial and one graph for all blocks."""
-    monkeypatch.setenv("COMPILED", "1")
     changes = [*SMALL, "denoiser.depth=2", "fabric.devices=2", "train.picture_images=0"]
     plain = load(recipe, [*changes, "fabric.devices=1"]).run(root=tmp_path / "plain", quiet=True).folder
+    monkeypatch.setenv("COMPILED", "1")
     for strategy in ("ddp", "fsdp"):
         done = cli(
             "run", recipe.name, *changes, f"fabric.strategy={strategy}", "fabric.compile=true", "--name", strategy
