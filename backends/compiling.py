@@ -17,7 +17,7 @@ from .settings import FabricSettings
 WORTHWHILE = 1e14
 """Operations of a training from which on a CPU compiles for it (our choice): two cores take about ten minutes for them.
 
-There, compiling took 15 to 21 seconds and saved 6 to 25 % of a step.
+There, compiling took 15 to 21 seconds and saved 5 to 25 % of a step.
 """
 
 KERNELS = 64

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -74,15 +74,6 @@ class MemoryMeter(TorchDispatchMode):
         peaks[name] = max(peaks.get(name, 0), self.peak)
 
 
-def uncompiled() -> AbstractContextManager[None]:
-    """Return a context in which nothing is compiled, and what was compiled runs as it was written.
-
-    Whoever counts needs it: the compiler gives up for good, and silently, on a function that it first meets here.
-    """
-    context: AbstractContextManager[None] = torch.compiler.set_stance("force_eager")
-    return context
-
-
 def tensors_of(module: nn.Module) -> list[Tensor]:
     """Return parameters and buffers."""
     return [*module.parameters(), *module.buffers()]
@@ -102,6 +93,8 @@ def count_flops(compute: Callable[[], object]) -> int:
     """Return the floating-point operations of matrix products, convolutions and attention: two a multiply-add."""
     # The fused attention of the CPU is unknown to torch's counter.
     own = {aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops}
-    with uncompiled(), torch.no_grad(), FlopCounterMode(display=False, custom_mapping=own) as counter:
+    counter = FlopCounterMode(display=False, custom_mapping=own)
+    # The compiler gives up for good, and silently, on a function that it first meets while operations are counted.
+    with torch.compiler.set_stance("force_eager"), torch.no_grad(), counter:
         compute()
     return int(counter.get_total_flops())

@@ -118,6 +118,19 @@ def log_of(folder: Path) -> list[list[tuple[str, Any]]]:
     return [[(name, value) for name, value in line.items() if name not in CLOCKED] for line in lines]
 
 
+def counted_graphs() -> tuple[list[bool], Callable[..., Any]]:
+    """Return whether gradients were asked for in each graph, and the compiler that notes it: it compiles nothing."""
+    graphs: list[bool] = []
+
+    def count(graph: torch.fx.GraphModule, inputs: list[Any]) -> Callable[..., Any]:
+        del inputs
+        graphs.append(torch.is_grad_enabled())
+        return graph.forward
+
+    torch._dynamo.reset()
+    return graphs, count
+
+
 @pytest.fixture
 def cli(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run the command line as a real process, in an empty folder."""

@@ -150,7 +150,7 @@ def test_growth_is_one_plot_with_what_arithmetic_predicts(
 def test_every_kernel_that_runs_here_is_timed() -> None:
     report = bench("pixel_coredi", SMALL, Bench("attention", **ONCE))
     names = [each.name for each in report.measured]
-    assert names == ["products", "sdpa", *(["xformers"] if torch.cuda.is_available() else [])]
+    assert names == ["products", "sdpa"], "on a CPU"
     assert report.measured[0].flops_per_second > 0
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from conftest import QUICK, QUICK_JOINT, checkpoint_tensors, log_of, same_tensors
+from conftest import QUICK, QUICK_JOINT, checkpoint_tensors, counted_graphs, log_of, same_tensors
 from torch import Tensor, nn
 
 from latsem.backends.blocks import blocks_of, checkpoint_activations, settle
@@ -78,18 +77,6 @@ def test_activation_checkpointing_takes_less_memory_the_more_is_computed_again()
 def test_a_network_without_blocks_cannot_be_checkpointed() -> None:
     with pytest.raises(UserError, match="a Linear has no blocks"):
         checkpoint_activations(nn.Linear(2, 2), "selective")
-
-
-def counted_graphs() -> tuple[list[int], Callable[..., Any]]:
-    """Return a compiler that only counts, and what it has counted."""
-    graphs: list[int] = []
-
-    def count(graph: torch.fx.GraphModule, inputs: list[Any]) -> Callable[..., Any]:
-        graphs.append(len(inputs))
-        return graph.forward
-
-    torch._dynamo.reset()
-    return graphs, count
 
 
 @pytest.mark.parametrize("kind", NETWORKS)

@@ -19,13 +19,13 @@ import torch
 from conftest import QUICK, QUICK_JOINT, write_shards
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from stopped_runs import stop_after
 
 from latsem.backends import tensor_files
 from latsem.backends.caching.folder import CacheFolder
 from latsem.backends.caching.forms import BasisFeatures, EightBitFeatures, FeatureForm, FullFeatures, ProjectedFeatures
-from latsem.backends.errors import Interrupted, RunFailed, UserError
+from latsem.backends.errors import RunFailed, UserError
 from latsem.backends.loader import ImageFeed, batches_at
-from latsem.backends.training import Trainer
 from latsem.components.registry import create
 from latsem.recipes import load
 from latsem.recipes.assemble import assemble
@@ -224,20 +224,6 @@ def test_a_run_goes_on_with_what_it_began_with(workshop: Workshop, monkeypatch: 
     shutil.rmtree(workshop.root / "caches")
     with pytest.raises(UserError, match="there is no cache"):
         workshop.run(cached)
-
-
-def stop_after(monkeypatch: pytest.MonkeyPatch, step: int, run: Callable[[], object]) -> None:
-    original = Trainer._one_step
-
-    def interrupted(self: Trainer, batches: object) -> object:
-        values = original(self, batches)  # type: ignore[arg-type]
-        if self.step == step:
-            os.kill(os.getpid(), signal.SIGINT)
-        return values
-
-    with monkeypatch.context() as patched, pytest.raises(Interrupted):
-        patched.setattr(Trainer, "_one_step", interrupted)
-        run()
 
 
 def equal_weights(one: Path, other: Path) -> bool:

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import QUICK, QUICK_JOINT, STATE_FILES, checkpoint_tensors, log_of, same_state, torture
+from stopped_runs import stopping_at
 
 from latsem.backends.checkpointing import room, writing
 from latsem.backends.checkpointing.state import TrainingState
@@ -45,18 +46,6 @@ def flip(path: Path, bit: int) -> None:
     content = bytearray(path.read_bytes())
     content[bit // 8] ^= 1 << bit % 8
     path.write_bytes(content)
-
-
-def stopping_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    original = Trainer._one_step
-
-    def stopped(self: Trainer, batches: Any) -> dict[str, torch.Tensor]:
-        values = original(self, batches)
-        if self.step == step:
-            os.kill(os.getpid(), signal.SIGINT)
-        return values
-
-    monkeypatch.setattr(Trainer, "_one_step", stopped)
 
 
 # Going on

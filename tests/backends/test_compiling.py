@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -11,13 +10,13 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import QUICK_JOINT, checkpoint_tensors, log_of, same_tensors
+from conftest import QUICK_JOINT, checkpoint_tensors, counted_graphs, log_of, same_tensors
+from stopped_runs import stop_after
 
 from latsem.backends import compiling
 from latsem.backends.compiling import WORTHWHILE, Choice, choose
 from latsem.backends.errors import UserError
 from latsem.backends.settings import FabricSettings
-from latsem.backends.training import Trainer
 from latsem.recipes import load
 from latsem.recipes.assemble import assemble, open_run
 from latsem.recipes.benching import Bench, load_subjects
@@ -29,18 +28,11 @@ RUN = (*QUICK_JOINT, "fabric.accelerator=cpu")
 @pytest.fixture
 def graphs(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bool]]:
     """Let blocks be given to a compiler that only notes whether gradients were asked for."""
-    found: list[bool] = []
+    found, note = counted_graphs()
     plain = compiling.compile_blocks
-
-    def note(graph: torch.fx.GraphModule, inputs: list[Any]) -> Callable[..., Any]:
-        del inputs
-        found.append(torch.is_grad_enabled())
-        return graph.forward
-
     for user in ("training", "assembly"):
         monkeypatch.setattr(f"latsem.backends.{user}.compile_blocks", partial(plain, backend=note))
     monkeypatch.setattr(compiling, "problem_here", lambda _: "")
-    torch._dynamo.reset()
     yield found
     torch._dynamo.reset()
 
@@ -71,12 +63,13 @@ def test_without_a_compiler_auto_goes_on_and_says_why_and_a_demand_fails(monkeyp
     assert not choose(FabricSettings(compile=False), "cpu", 0).on
 
 
-def test_a_machine_without_a_compiler_says_so_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_without_a_compiler_says_so_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "empty"))
     monkeypatch.setenv("CXX", "no-such-compiler")
     monkeypatch.setenv("PATH", str(tmp_path))
-    command = [sys.executable, "-m", "latsem.cli", "run", "pixel_coredi", *RUN, "fabric.compile=true"]
-    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300)
+    ended = cli("run", "pixel_coredi", *RUN, "fabric.compile=true")
     assert ended.returncode == 2 and not ended.stdout
     [line] = ended.stderr.splitlines()
     assert line.startswith("fabric.compile: torch.compile does not work here: ") and "C++ compiler" in line
@@ -114,16 +107,7 @@ def test_a_compiled_run_learns_the_same_goes_on_exactly_and_is_drawn_from_exactl
         assert dict(one)["loss"] == pytest.approx(dict(other)["loss"], rel=1e-4)
     assert not same_tensors(checkpoint_tensors(plain.folder, "ema"), checkpoint_tensors(whole.folder, "ema"))
 
-    begun = Trainer._one_step
-
-    def interrupted(self: Trainer, batches: Any) -> Any:
-        if self.step == 2:
-            raise KeyboardInterrupt
-        return begun(self, batches)
-
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(Trainer, "_one_step", interrupted)
-        load("pixel_coredi", changes).run(root=tmp_path, name="parts")
+    stop_after(monkeypatch, 2, lambda: load("pixel_coredi", changes).run(root=tmp_path, name="parts"))
     parts = load("pixel_coredi", changes).run(root=tmp_path, name="parts")
     assert log_of(whole.folder) == log_of(parts.folder)
     assert same_tensors(checkpoint_tensors(whole.folder, "ema"), checkpoint_tensors(parts.folder, "ema"))
