@@ -16,11 +16,11 @@ from .console import RunConsole
 from .errors import UserError
 from .evaluation.scoring import weights_digest
 from .generation import ImageGenerator, LabelChoice
-from .hardware import code_version, make_fabric, resolve_precision
+from .hardware import code_version, resolve_precision
 from .image_set import ImageSet, pack
 from .loader import pieces
 from .pictures import grid_picture, save_picture
-from .processes import in_first, leave
+from .processes import in_first, launch, leave
 from .run_folder import RunFolder, short_digest
 
 AT_ONCE = 64
@@ -31,8 +31,7 @@ class TrainedRun:
 
     def __init__(self, parts: ImageModel, folder: RunFolder) -> None:
         self.parts, self.folder = parts, folder
-        self.fabric = make_fabric(parts.fabric)
-        self.fabric.launch()
+        self.fabric = launch(parts.fabric)
         self.device = self.fabric.device
         self.precision = resolve_precision(parts.fabric, self.device.type)
         parts.space.to(self.device)

@@ -28,10 +28,10 @@ from .evaluation.records import Record, score_lines, scores_of
 from .evaluation.scoring import Scoring
 from .failures import reason_of
 from .generation import ImageGenerator
-from .hardware import device_name, environment, make_fabric, release_freed_memory, resolve_precision
+from .hardware import device_name, environment, release_freed_memory, resolve_precision
 from .loader import ImageFeed, batch_plan, fixed_batches
 from .model import JointModel
-from .processes import in_first, leave
+from .processes import in_first, launch, leave
 from .profiling import StepProfiler
 from .replay import write_replay
 from .reporting.page import FILE as REPORT
@@ -76,8 +76,7 @@ class Session:
 
     def __init__(self, assembly: Assembly, folder: RunFolder, *, quiet: bool = False) -> None:
         self.assembly = assembly
-        self.fabric: Fabric = make_fabric(assembly.fabric)
-        self.fabric.launch()
+        self.fabric: Fabric = launch(assembly.fabric)
         # A new folder is named by the time, which processes may read differently.
         self.folder = folder.at(Path(self.fabric.broadcast(str(folder.path))))
         self.precision = resolve_precision(assembly.fabric, self.fabric.device.type)

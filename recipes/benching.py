@@ -17,8 +17,9 @@ from ..backends.benching.stand_in import StandInFeed
 from ..backends.benching.subjects import Subject, attention, encoding, fit, reading, sampling, training_step
 from ..backends.blocks import settle
 from ..backends.errors import UserError
-from ..backends.hardware import make_fabric, resolve_precision
+from ..backends.hardware import resolve_precision
 from ..backends.loader import batch_plan
+from ..backends.processes import launch
 from ..components.denoisers.attention.kernel import AttentionKernel, AttentionShape
 from ..components.denoisers.transformer import StreamTransformer
 from ..components.guidance.settings import NoGuidanceSettings
@@ -142,9 +143,7 @@ def subjects_of(name: str, recipe: Recipe, how: Bench) -> Iterator[Subject]:
 
 def _fabric(recipe: Recipe) -> Fabric:
     one = recipe.settings.fabric.model_copy(update={"devices": 1, "num_nodes": 1, "strategy": "auto"})
-    fabric = make_fabric(one)
-    fabric.launch()
-    return fabric
+    return launch(one)
 
 
 def stand_in(recipe: Recipe) -> tuple[Fabric, Assembly, StandInFeed]:

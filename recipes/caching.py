@@ -10,8 +10,8 @@ from ..backends.caching.forms import BasisFeatures, EightBitFeatures, FeatureFor
 from ..backends.caching.job import CacheJob
 from ..backends.console import RunConsole
 from ..backends.errors import UserError
-from ..backends.hardware import make_fabric
 from ..backends.loader import Feed, ImageFeed
+from ..backends.processes import launch
 from ..components.projections.projection import Projection
 from .derive import feature_form
 from .recipe import Recipe
@@ -98,8 +98,7 @@ def make_cache(recipe: Recipe, *, estimate: bool, replace: bool) -> None:
 
     assembly = assemble(recipe, begun_with=ONLINE, scored=False)
     settings, folder = recipe.settings, cache_folder(recipe)
-    fabric = make_fabric(assembly.fabric)
-    fabric.launch()
+    fabric = launch(assembly.fabric)
     assembly.space.to(fabric.device)
     assembly.model.to(fabric.device)
     console = RunConsole(quiet=not fabric.is_global_zero)

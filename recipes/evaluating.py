@@ -14,8 +14,8 @@ from ..backends.errors import UserError
 from ..backends.evaluation.protocol import Alike, answers, clashes
 from ..backends.evaluation.records import Record, record_path, score_lines, scores_of
 from ..backends.evaluation.scoring import Known, Scoring
-from ..backends.hardware import make_fabric, resolve_precision
-from ..backends.processes import leave
+from ..backends.hardware import resolve_precision
+from ..backends.processes import launch, leave
 from ..backends.reporting.run_report import refresh_run_report
 from ..backends.run_folder import RunFolder
 from . import derive
@@ -65,8 +65,7 @@ class RunScorer:
 
     def __init__(self, recipe: Recipe, num_classes: int, known: Known | None = None) -> None:
         settings = recipe.settings
-        self.fabric = make_fabric(settings.fabric)
-        self.fabric.launch()
+        self.fabric = launch(settings.fabric)
         source = build_source(settings.data) if needs_data(settings) else None
         score = score_parts(settings, source)
         score.require_enough()

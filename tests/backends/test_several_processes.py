@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 import subprocess
 import sys
 import time
@@ -73,6 +74,34 @@ def test_processes_stop_together_and_go_on_to_the_bits_of_an_undisturbed_run(
     assert cli("run", "disturbed.yaml", *changes, "--name", "whole").returncode == 0
     cut, whole = (tmp_path / "runs" / "disturbed" / name for name in ("run", "whole"))
     assert same_state(whole, cut) and log_of(whole) == log_of(cut)
+
+
+PROGRAM = """
+from latsem.recipes import load
+
+if __name__ == "__main__":
+    for root in ("first", "second"):
+        load("pixel_jit", {changes}).run(root=root, quiet=True)
+"""
+
+
+def test_a_program_may_run_one_recipe_after_another_on_two_devices(tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(PROGRAM.format(changes=[*QUICK, *TWO, "fabric.strategy=fsdp"]))
+    subprocess.run([sys.executable, "program.py"], cwd=tmp_path, timeout=300, check=True)
+    first, second = (next((tmp_path / root / "pixel_jit").iterdir()) for root in ("first", "second"))
+    assert same_state(first, second) and log_of(first) == log_of(second)
+
+
+def test_a_meeting_place_that_is_taken_is_said_in_a_line_and_nobody_waits_there(
+    cli: Callable[..., subprocess.CompletedProcess[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("", 0)) as taken:
+        monkeypatch.setenv("MASTER_PORT", str(taken.getsockname()[1]))
+        # It ends once all processes have closed its streams.
+        ended = cli("run", "pixel_jit", *QUICK, *TWO)
+    assert ended.returncode == 2 and "Traceback" not in ended.stderr
+    last = ended.stderr.splitlines()[-1]
+    assert last.startswith("fabric: the processes of this run cannot meet: ") and "address already in use" in last
 
 
 def write_recipe(folder: Path, base: str, rank: int, act: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from conftest import QUICK_JOINT, checkpoint_tensors, log_of
 from safetensors.torch import load_file
 
 from latsem.backends.errors import UserError
+from latsem.backends.processes import MEETING
 from latsem.backends.run_folder import RunFolder
 from latsem.recipes import load
 from latsem.recipes.replaying import replay_file
@@ -213,3 +215,4 @@ def test_one_device_may_have_all_the_parts(tmp_path: Path) -> None:
     one, other = (run.folder for run in found)
     assert log_of(one) == log_of(other)
     assert torch.equal(*(run.sample(2, seed=1) for run in found)), "what was cut is whole again"
+    assert not os.environ.keys() & set(MEETING), "programs that are begun next are no processes of this run"
