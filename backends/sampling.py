@@ -18,9 +18,10 @@ from .evaluation.scoring import weights_digest
 from .generation import ImageGenerator, LabelChoice
 from .hardware import code_version, resolve_precision
 from .image_set import ImageSet, pack
+from .launching import launch, leave
 from .loader import pieces
 from .pictures import grid_picture, save_picture
-from .processes import in_first, launch, leave
+from .processes import in_first
 from .run_folder import RunFolder, short_digest
 
 AT_ONCE = 64

@@ -29,9 +29,10 @@ from .evaluation.scoring import Scoring
 from .failures import reason_of
 from .generation import ImageGenerator
 from .hardware import device_name, environment, release_freed_memory, resolve_precision
+from .launching import launch, leave
 from .loader import ImageFeed, batch_plan, fixed_batches
 from .model import JointModel
-from .processes import in_first, launch, leave
+from .processes import in_first
 from .profiling import StepProfiler
 from .replay import write_replay
 from .reporting.page import FILE as REPORT

@@ -18,8 +18,8 @@ from ..backends.benching.subjects import Subject, attention, encoding, fit, read
 from ..backends.blocks import settle
 from ..backends.errors import UserError
 from ..backends.hardware import resolve_precision
+from ..backends.launching import launch
 from ..backends.loader import batch_plan
-from ..backends.processes import launch
 from ..components.denoisers.attention.kernel import AttentionKernel, AttentionShape
 from ..components.denoisers.transformer import StreamTransformer
 from ..components.guidance.settings import NoGuidanceSettings

@@ -10,8 +10,8 @@ from ..backends.caching.forms import BasisFeatures, EightBitFeatures, FeatureFor
 from ..backends.caching.job import CacheJob
 from ..backends.console import RunConsole
 from ..backends.errors import UserError
+from ..backends.launching import launch
 from ..backends.loader import Feed, ImageFeed
-from ..backends.processes import launch
 from ..components.projections.projection import Projection
 from .derive import feature_form
 from .recipe import Recipe

@@ -15,7 +15,7 @@ from ..backends.evaluation.protocol import Alike, answers, clashes
 from ..backends.evaluation.records import Record, record_path, score_lines, scores_of
 from ..backends.evaluation.scoring import Known, Scoring
 from ..backends.hardware import resolve_precision
-from ..backends.processes import launch, leave
+from ..backends.launching import launch, leave
 from ..backends.reporting.run_report import refresh_run_report
 from ..backends.run_folder import RunFolder
 from . import derive

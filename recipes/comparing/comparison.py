@@ -17,8 +17,9 @@ from ...backends.evaluation.protocol import clashes, comparable, digest
 from ...backends.evaluation.records import Record
 from ...backends.evaluation.scoring import Known
 from ...backends.hardware import environment
+from ...backends.launching import leave
 from ...backends.pictures import grid_picture, save_picture
-from ...backends.processes import in_first, leave
+from ...backends.processes import in_first
 from ...backends.reporting.comparison_data import (
     FILE,
     Better,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -102,6 +103,20 @@ def test_a_meeting_place_that_is_taken_is_said_in_a_line_and_nobody_waits_there(
     assert ended.returncode == 2 and "Traceback" not in ended.stderr
     last = ended.stderr.splitlines()[-1]
     assert last.startswith("fabric: the processes of this run cannot meet: ") and "address already in use" in last
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_a_first_process_that_ends_before_they_meet_leaves_nobody_behind(how: signal.Signals, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "latsem.cli", "run", "pixel_jit", *QUICK, *TWO]
+    with subprocess.Popen(command, cwd=tmp_path, start_new_session=True) as first:
+        while len(_alive(first.pid)) < 2:
+            assert first.poll() is None
+            time.sleep(0.01)
+        first.send_signal(how)
+    ended = time.time()
+    while left := _alive(first.pid):
+        assert time.time() - ended < WITHIN, left
+        time.sleep(0.1)
 
 
 def write_recipe(folder: Path, base: str, rank: int, act: str) -> None:

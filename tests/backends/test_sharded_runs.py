@@ -15,7 +15,7 @@ from conftest import QUICK_JOINT, checkpoint_tensors, log_of
 from safetensors.torch import load_file
 
 from latsem.backends.errors import UserError
-from latsem.backends.processes import MEETING
+from latsem.backends.launching import MEETING
 from latsem.backends.run_folder import RunFolder
 from latsem.recipes import load
 from latsem.recipes.replaying import replay_file
