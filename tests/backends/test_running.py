@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import copy
+import gc
 import json
+import weakref
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -264,6 +266,18 @@ def test_a_step_reads_nothing_back(recipe: str, monkeypatch: pytest.MonkeyPatch)
     with _Reads() as reads:
         step.call()
     assert reads.count == 0
+
+
+def test_what_has_trained_a_run_is_gone_when_the_run_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainers, train = [], Trainer.train
+    monkeypatch.setattr(Trainer, "train", lambda self, *how: trainers.append(weakref.ref(self)) or train(self, *how))
+    gc.disable()
+    try:
+        load("pixel_coredi", QUICK_JOINT).run(root=tmp_path, quiet=True)
+        left = [trainer() for trainer in trainers]
+    finally:
+        gc.enable()
+    assert left == [None]
 
 
 def test_readers_get_the_images_and_no_networks() -> None:
