@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import gc
 import importlib
 import importlib.metadata
 import logging
@@ -199,12 +198,6 @@ def release_freed_memory() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
     if trim is not None:
         trim(0)
-
-
-def release_unreachable_memory() -> None:
-    """Free what only its own parts refer to, and give it back: it may be large, and Python looks for it late."""
-    gc.collect()
-    release_freed_memory()
 
 
 def handle_freed_memory(*, kept: bool) -> None:

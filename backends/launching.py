@@ -50,7 +50,7 @@ def launch(settings: FabricSettings) -> Fabric:
 
 @contextmanager
 def _not_without_the_first() -> Iterator[None]:
-    """End a process that another one began if that one ends meanwhile: it would be waited for half an hour."""
+    """End a process that another one began if that one ends meanwhile: torch would wait for it half an hour."""
     first, met = os.environ.get(FIRST), threading.Event()
     os.environ[FIRST] = str(os.getpid())
     if first is not None:

@@ -63,7 +63,7 @@ class _RehearsedTrainer(Trainer):
 
     def _encoding(self) -> EncodingAhead:
         # Streams take no fake tensors either.
-        return EncodingAhead(self._encode, torch.device("cpu"))
+        return EncodingAhead(torch.device("cpu"))
 
     def _judge(self, step: int, values: dict[str, Tensor]) -> None:
         pass

@@ -28,7 +28,7 @@ from .evaluation.records import Record, score_lines, scores_of
 from .evaluation.scoring import Scoring
 from .failures import reason_of
 from .generation import ImageGenerator
-from .hardware import device_name, environment, release_freed_memory, release_unreachable_memory, resolve_precision
+from .hardware import device_name, environment, release_freed_memory, resolve_precision
 from .launching import launch, leave
 from .loader import ImageFeed, batch_plan, fixed_batches
 from .model import JointModel
@@ -120,8 +120,6 @@ class Session:
         in_first(self.fabric, partial(require_room, self.folder, self.assembly.model, self.assembly.train))
         with self._alone_in_folder():
             self._train(profiled)
-        # The optimizer of a large run is twice its weights, and another run may follow in this process.
-        release_unreachable_memory()
         self._last_words()
         result = self._result()
         if last:

@@ -270,7 +270,7 @@ class Trainer:
         for places in self._parts():
             last = places.stop == share.stop
             with self.fabric.no_backward_sync(self.layout.wrapped, enabled=not last):
-                batch = self.encoding.next(batches)
+                batch = self.encoding.next(batches, self._encode)
                 for name, value in self._backward(batch, draws, places).items():
                     values[name] = values.get(name, torch.zeros(())) + value / self.plan.accumulation
         with self.stages(GUARD):
@@ -316,7 +316,7 @@ class Trainer:
         return self.fabric.device.type == "cpu" or kept or due(step, self.settings.log_every)
 
     def _encoding(self) -> EncodingAhead:
-        return EncodingAhead(self._encode, self.fabric.device)
+        return EncodingAhead(self.fabric.device)
 
     def _encode(self, batch: Batch) -> EncodedBatch:
         with self.stages(ENCODING), self.fabric.autocast():

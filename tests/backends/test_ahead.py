@@ -23,14 +23,14 @@ def drain(device: torch.device) -> tuple[list[float], list[int]]:
         moved = {name: value.to(device) for name, value in batch.items()}
         return EncodedBatch(Encoded(code=moved["code"] * 2), moved[LABEL])
 
-    ahead, given = EncodingAhead(encode, device), iter(batches(4))
+    ahead, given = EncodingAhead(device), iter(batches(4))
     seen, counts = [], []
     for _ in range(4):
-        batch = ahead.next(given)
+        batch = ahead.next(given, encode)
         seen.append(float(batch.encoded.code[0, 0]) + float(batch.labels))
         counts.append(len(encoded))
     with pytest.raises(StopIteration):
-        ahead.next(given)
+        ahead.next(given, encode)
     return seen, counts
 
 
