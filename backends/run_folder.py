@@ -7,7 +7,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -141,6 +141,13 @@ class RunFolder:
         noted = {**values["recipe"].get("fabric", {}), **{key: recipe["fabric"][key] for key in PLACED}}
         if noted != values["recipe"].get("fabric"):
             write_json(self.resolved, {**values, "recipe": {**values["recipe"], "fabric": noted}})
+
+    def note_screen(self, rows: Mapping[str, str]) -> None:
+        """Note what the start-up screen shows now: a run that was extended has other steps; for who holds it alone."""
+        values = self._read()
+        noted = {**values.get("resolved", {}), **rows}
+        if noted != values.get("resolved"):
+            write_json(self.resolved, {**values, "resolved": noted})
 
     def num_classes(self) -> int:
         """Return the number of classes of the data that the run was trained on.

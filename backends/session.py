@@ -23,7 +23,7 @@ from .checkpointing.weights import load_newest, load_weights
 from .console import RunConsole, relative
 from .drawing import RunDrawing
 from .errors import Interrupted, RunFailed, system_line
-from .evaluation.protocol import matches
+from .evaluation.protocol import answers, matches
 from .evaluation.records import Record, score_lines, scores_of
 from .evaluation.scoring import Scoring
 from .failures import reason_of
@@ -261,6 +261,7 @@ class Session:
     def _describe_folder(self) -> None:
         if self.folder.resolved.exists():
             self.folder.note_place(self.assembly.recipe)
+            self.folder.note_screen(self._screen_rows())
             return
         resolved = {
             "recipe": self.assembly.recipe,
@@ -309,7 +310,8 @@ class Session:
             return None
         asked = self.scoring.protocol()
         mine = [record for record in scores_of(self.folder) if matches(record["protocol"], asked)]
-        return mine[-1] if mine else None
+        # Of two revisions of the code, this one.
+        return max(mine, key=lambda record: (record["step"], answers(record["protocol"], asked)), default=None)
 
     def _last_scores(self) -> dict[str, float]:
         record = self._last_record()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from ..run_folder import differences
@@ -33,6 +34,53 @@ def comparable(protocol: Mapping[str, Any]) -> Protocol:
 def clashes(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     """Return `key: one -> other` for everything that keeps two scores from being compared."""
     return differences(comparable(one), comparable(other))
+
+
+def recipe_protocol(recipe: Mapping[str, Any]) -> Protocol:
+    """Return the part of a recipe's own protocol that its values alone decide; no data or network is read for it."""
+    evaluate = recipe["evaluate"]
+    average = evaluate["weights"] == "average"
+    return {
+        "sampler": recipe["sampler"],
+        "guidance": recipe["guidance"] if evaluate["guided"] else {"name": "none"},
+        "weights": f"moving average, decay {recipe['train']['ema']}" if average else "last step's",
+        "samples": evaluate["samples"],
+        "metrics": evaluate["metrics"],
+        "seed": evaluate["seed"],
+    }
+
+
+def follows(protocol: Mapping[str, Any], recipe: Mapping[str, Any]) -> bool:
+    """Return whether a score was made by a recipe's own protocol, as far as the recipe's values tell.
+
+    Values that one of the two lacks are not compared: another version may have written it.
+    """
+    try:
+        evaluate = recipe["evaluate"]
+        asked = {**recipe_protocol(recipe), "extractor": evaluate["extractor"]}
+        same_labels = protocol.get("labels") in (None, "none", evaluate["labels"])
+        return same_labels and _agree(protocol, asked) and _same_reference(protocol.get("reference") or {}, recipe)
+    except (AttributeError, KeyError, TypeError):
+        # A file that was damaged, or written before there was such a value.
+        return False
+
+
+def _same_reference(reference: Mapping[str, Any], recipe: Mapping[str, Any]) -> bool:
+    asked, what = recipe["evaluate"]["reference"], reference.get("what")
+    if asked.get("file"):
+        return bool(what == Path(asked["file"]).name)
+    other = {"name": "folder", "root": asked["folder"]} if asked.get("folder") else asked.get("data")
+    # A source with fewer images than are asked for is taken whole.
+    return _agree(what or {}, other or recipe["data"]) and reference.get("images", 0) <= asked["images"]
+
+
+def _agree(one: Any, other: Any) -> bool:
+    """Return whether two JSON values are the same wherever both say something."""
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return all(_agree(one[key], other[key]) for key in one.keys() & other.keys())
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_agree, one, other))
+    return bool(one == other)
 
 
 def answers(protocol: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:

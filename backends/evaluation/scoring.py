@@ -27,7 +27,7 @@ from ..model import JointModel
 from ..run_folder import RunFolder, short_digest, write_json
 from ..tensor_files import save_tensors
 from .collected import FEATURES, SEMANTIC_CELLS, Collected, Probe, compute, extracted
-from .protocol import Alike, Protocol, answers, digest
+from .protocol import Alike, Protocol, answers, digest, recipe_protocol
 from .records import Record, record_path, scores_of
 from .references import SourceReference
 from .score_parts import ScoreParts
@@ -104,24 +104,17 @@ class Scoring:
 
     def protocol(self) -> Protocol:
         """Return everything that a score depends on apart from the weights; the reference's digest is not known yet."""
-        recipe, settings = self.parts.recipe, self.settings
-        average = settings.weights == "average"
-        side = self.parts.space.image_size
+        settings, side = self.settings, self.parts.space.image_size
         return {
-            "sampler": recipe["sampler"],
+            **recipe_protocol(self.parts.recipe),
             # An adaptive solver's steps are those of a whole batch.
             **({"batch_size": settings.batch_size} if self.parts.couples_images else {}),
-            "guidance": recipe["guidance"] if settings.guided else {"name": "none"},
-            "weights": f"moving average, decay {recipe['train']['ema']}" if average else "last step's",
             "labels": settings.labels if self.parts.num_classes else "none",
-            "samples": settings.samples,
             "image": f"{side}x{side}, 8 bits",
             "extractor": self.extractor_identity,
             "resize": settings.extractor.resize(),
-            "metrics": self._metrics(),
             "reference": self.score.reference.identity(),
             "semantic": self._semantic_protocol(),
-            "seed": settings.seed,
             "precision": self.precision,
             "code": code_version(),
         }

@@ -7,10 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 from .charts import Chart, Series
-from .run_files import LogLine
+from .run_files import SCORE, LogLine
 
 COUNTERS = ("step", "images")
-SCORE = "score/"
 TITLES = {
     "loss": "Loss",
     "gradient_norm": "Gradient norm",

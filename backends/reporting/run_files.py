@@ -9,10 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..evaluation.protocol import follows
 from ..log import read_lines
 from ..run_folder import ENVIRONMENT, RECIPE, RunFolder, short_digest
 
 LogLine = Mapping[str, Any]
+SCORE = "score/"
+"""What the names of scores begin with in a log."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,8 @@ class Record:
         better: metric -> "lower" or "higher"; empty in records of before it was written.
         protocol: everything that the scores depend on, apart from the model.
         digest: tells protocols apart.
-        own: whether the run wrote it while it trained; else it was scored again.
+        own: whether the recipe's own protocol made it; else it was scored by another.
+        logged: whether the run's log has the same scores at this step.
     """
 
     step: int
@@ -32,6 +36,13 @@ class Record:
     protocol: Mapping[str, Any]
     digest: str
     own: bool
+    logged: bool = False
+
+    @property
+    def rank(self) -> tuple[bool, int, bool, int]:
+        """What a headline is chosen by: the recipe's own protocol, the newest step, what the run logged, references."""
+        reference = self.protocol.get("reference") or {}
+        return self.own, self.step, self.logged, int(reference.get("images") or 0)
 
 
 @dataclass
@@ -122,8 +133,11 @@ def _record(files: RunFiles, path: Path) -> list[Record]:
         return []
     protocol = values.get("protocol", {})
     digest = str(values.get("hash") or short_digest(protocol))
-    own = path.name.startswith("step-")
-    return [Record(int(values["step"]), values["scores"], values.get("better", {}), protocol, digest, own)]
+    step, scores = int(values["step"]), values["scores"]
+    line = next((line for line in files.log if line["step"] == step), {})
+    logged = all(line.get(f"{SCORE}{name}") == value for name, value in scores.items())
+    own = follows(protocol, files.recipe) if "evaluate" in files.recipe else path.name.startswith("step-")
+    return [Record(step, scores, values.get("better", {}), protocol, digest, own, logged)]
 
 
 def _log(files: RunFiles, path: Path) -> list[LogLine]:

@@ -14,10 +14,10 @@ from ...components.messages import first_line
 from ..console import RunConsole, relative
 from ..run_folder import write_atomically
 from .charts import Chart
-from .curves import SCORE, logged, training_charts
+from .curves import logged, training_charts
 from .embedding import SMALLER, WIDEST, Picture, embed, embedded_height
 from .page import FILE, render
-from .run_files import RunFiles, read_run
+from .run_files import SCORE, RunFiles, read_run
 from .scores import ScoreGroup, score_charts, score_groups
 from .values import Fact, facts
 

@@ -28,7 +28,8 @@ class ScoreGroup:
 
     Attributes:
         metrics: metric -> "lower", "higher", or empty where it is not known which scores are better.
-        changed: in what the protocol differs from the run's own; empty for that one.
+        changed: in what the protocol differs from the first group's; empty for that one.
+        own: whether it is the recipe's own.
     """
 
     digest: str
@@ -45,9 +46,9 @@ class ScoreGroup:
 
 
 def score_groups(records: Sequence[Record]) -> list[ScoreGroup]:
-    """Return records by protocol, the run's own first."""
+    """Return records by protocol: the recipe's own as of the newest step, then the others, the newest first."""
     by_digest: dict[str, list[Record]] = {}
-    for record in sorted(records, key=lambda record: (not record.own, record.step)):
+    for record in sorted(records, key=lambda record: record.rank, reverse=True):
         by_digest.setdefault(record.digest, []).append(record)
     first = next(iter(by_digest.values()), [])
     return [_group(group, first[0]) for group in by_digest.values()]
@@ -88,7 +89,7 @@ def _group(records: Sequence[Record], first: Record) -> ScoreGroup:
         for metric in record.scores
         if not spread_of(metric, record.scores)
     }
-    by_step = {record.step: record for record in sorted(records, key=lambda record: record.own)}
+    by_step = {record.step: record for record in sorted(records, key=lambda record: record.rank)}
     rows = [
         ScoreRow(
             step,

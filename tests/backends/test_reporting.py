@@ -4,6 +4,7 @@ import json
 import re
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from report_samples import ENDS, PROTOCOL, record, save_noise, write_lines, writ
 from rich.console import Console
 
 from latsem.backends.console import RunConsole
+from latsem.backends.evaluation.protocol import follows, recipe_protocol
 from latsem.backends.reporting.comparison_data import Comparison, ComparisonTable, Spread, read_comparison
 from latsem.backends.reporting.comparison_report import write_comparison_report
 from latsem.backends.reporting.embedding import WIDEST, embed, enlarged_by
@@ -20,6 +22,7 @@ from latsem.backends.reporting.run_files import read_run
 from latsem.backends.reporting.run_report import EARLIER, refresh_run_report, run_view, write_run_report
 from latsem.backends.reporting.scores import score_groups
 from latsem.backends.reporting.values import plain
+from latsem.recipes import load
 
 
 @pytest.fixture
@@ -133,6 +136,71 @@ def test_scores_are_told_apart_by_protocol(folder: Path) -> None:
     assert 'guidance.name: "none" -> "cfg"' in page.text
     (chart, _) = run_view(read_run(folder)).score_charts
     assert chart.better == "lower" and [list(series.points) for series in chart.series] == [[(500, 60.0), (1000, 40.5)]]
+
+
+RECIPE = load("pixel_jit", data="unused").resolved()
+
+
+def own_protocol(recipe: dict[str, Any]) -> dict[str, Any]:
+    """Return a protocol as it is stored with a score that a run made of itself."""
+    evaluate = recipe["evaluate"]
+    asked = evaluate["reference"]
+    what = asked["data"] or ({"name": "folder", "root": asked["folder"]} if asked["folder"] else recipe["data"])
+    reference = {"what": {**what, "fingerprint": "f"}, "images": asked["images"]}
+    seen = {"labels": evaluate["labels"], "extractor": {**evaluate["extractor"], "weights_sha256": "w"}}
+    return {**recipe_protocol(recipe), **seen, "reference": reference, "precision": "32-true", "code": "c"}
+
+
+OTHERWISE = [
+    ["evaluate.guided=true", "guidance=cfg", "guidance.scale=3"],
+    ["sampler.steps=7"],
+    ["sampler=euler"],
+    ["evaluate.samples=123"],
+    ["evaluate.seed=5"],
+    ["evaluate.labels=random"],
+    ["evaluate.weights=last"],
+    ["evaluate.metrics=[frechet]"],
+    ["evaluate.extractor=shapes_vit"],
+    ["evaluate.reference=20000"],
+    ["evaluate.reference.folder=."],
+    ["evaluate.reference.data=shapes", "evaluate.reference.data.seed=9"],
+]
+
+
+@pytest.mark.parametrize("changes", OTHERWISE, ids=" ".join)
+def test_the_headline_is_the_recipe_s_own_protocol_whatever_was_scored_later(folder: Path, changes: list[str]) -> None:
+    other = own_protocol(load("pixel_jit", changes, data="unused").resolved())
+    assert follows(own_protocol(RECIPE), RECIPE) and not follows(other, RECIPE)
+    (folder / "resolved.json").write_text(json.dumps({"recipe": RECIPE}))
+    own = {"protocol": own_protocol(RECIPE), "hash": "m"}
+    write_record(folder, "step-00000500-m.json", record(500, {"frechet": 60.0}, **own))
+    write_record(folder, "step-00001000-m.json", record(1000, {"frechet": 40.0}, **own))
+    # Whichever way the steps and the hashes lie.
+    for step, digest in ((250, "a"), (1000, "b"), (1000, "z"), (2000, "y")):
+        scores = {"frechet": 1.0}
+        write_record(folder, f"step-{step:08d}-{digest}.json", record(step, scores, protocol=other, hash=digest))
+    groups = score_groups(read_run(folder).records)
+    assert [group.own for group in groups] == [True, False, False, False, False] and groups[0].digest == "m"
+    newest = {
+        values["data-newest"]: values["data-value"] for values in Page(write_run_report(folder)).having("data-newest")
+    }
+    assert newest == {"frechet": "40.0"}
+
+
+def test_of_two_own_scores_of_a_step_the_logged_one_is_the_headline(folder: Path) -> None:
+    (folder / "resolved.json").write_text(json.dumps({"recipe": RECIPE}))
+    write_lines(folder / "metrics.jsonl", [{"step": 1000, "loss": 1.0, "score/frechet": 40.0}])
+    for digest, score, precision in (("a", 41.0, "bf16-mixed"), ("m", 40.0, "32-true"), ("z", 42.0, "bf16-mixed")):
+        protocol = own_protocol(RECIPE) | {"precision": precision}
+        write_record(
+            folder, f"step-00001000-{digest}.json", record(1000, {"frechet": score}, protocol=protocol, hash=digest)
+        )
+    assert score_groups(read_run(folder).records)[0].newest.cells["frechet"] == (40.0, None)
+
+
+@pytest.mark.parametrize("recipe", [{}, {"evaluate": {}}, {"evaluate": None}, {"evaluate": {"guided": False}}])
+def test_a_recipe_that_lacks_values_has_no_protocol_of_its_own(recipe: dict[str, Any]) -> None:
+    assert not follows(own_protocol(RECIPE), recipe)
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,8 @@ def test_a_run_that_is_extended_is_the_run_of_as_many_steps(tmp_path: Path) -> N
     short = load("pixel_coredi", QUICK_JOINT).run(root=tmp_path / "a", quiet=True).folder
     assert (short / "done.json").exists()
     longer = resume(short, ["steps=8"], quiet=True).folder
+    shown = json.loads((short / "resolved.json").read_text())["resolved"]
+    assert shown["steps"].startswith("8 = ") and "8 = " in (short / "report.html").read_text()
     whole = load("pixel_coredi", LONGER).run(root=tmp_path / "b", quiet=True).folder
     assert longer == short and json.loads((short / "done.json").read_text())["step"] == 8
     for file in ("model", "ema", "optimizer", "meter"):
