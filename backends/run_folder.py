@@ -93,6 +93,11 @@ class RunFolder:
         return self.path / "resolved.json"
 
     @property
+    def data(self) -> Path:
+        """What the data were when the run began (see `run_data`)."""
+        return self.path / "data.json"
+
+    @property
     def metrics(self) -> Path:
         """One JSON object a line, a line a log step."""
         return self.path / "metrics.jsonl"

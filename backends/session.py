@@ -37,6 +37,7 @@ from .profiling import StepProfiler
 from .replay import write_replay
 from .reporting.page import FILE as REPORT
 from .reporting.run_report import refresh_run_report
+from .run_data import RunData
 from .run_folder import ENVIRONMENT, RECIPE, RunFolder, write_atomically, write_json
 from .screen import screen_rows
 from .training import NotFinite, Trainer, due, fit_statistics
@@ -83,6 +84,7 @@ class Session:
         self.precision = resolve_precision(assembly.fabric, self.fabric.device.type)
         self.console = RunConsole(quiet=quiet or not self.fabric.is_global_zero)
         self.plan = batch_plan(assembly.train.batch_size, assembly.train.micro_batch, self.fabric.world_size)
+        self.data = RunData(self.folder, assembly.source)
         self.drawing = RunDrawing(assembly, self.folder, self.fabric.device)
         assembly.space.to(self.fabric.device)
         assembly.model.to(self.fabric.device)
@@ -90,23 +92,25 @@ class Session:
         how: Any = {"precision": self.precision, "console": self.console}
         self.scoring = Scoring(assembly, assembly.score, self.fabric, **how) if assembly.score is not None else None
 
-    def run(self, *, last: bool = True, profiled: bool = False) -> RunResult:
+    def run(self, *, last: bool = True, profiled: bool = False, accept_data: bool = False) -> RunResult:
         """Train what is missing, draw and score; a run that is done is only reported.
 
         Args:
             last: whether its processes have nothing more to do together.
             profiled: whether a few steps leave a trace in the run folder.
+            accept_data: whether data that have changed since the run began are accepted.
 
         Raises:
             Interrupted: the run was asked to stop; a checkpoint is kept.
             RunFailed: it could not go on; the newest checkpoint is kept.
-            UserError: another process is training in the folder, none of its checkpoints is whole, or the disk is too
-                small.
+            UserError: another process is training in the folder, none of its checkpoints is whole, the data have
+                changed, or the disk is too small.
         """
         with self._failing_in_one_line():
-            return self._run(last, profiled)
+            return self._run(last, profiled, accept_data)
 
-    def _run(self, last: bool, profiled: bool) -> RunResult:
+    def _run(self, last: bool, profiled: bool, accept_data: bool) -> RunResult:
+        self.compare_data(accept=accept_data)
         in_first(self.fabric, self._recover)
         self.fit()
         self.screen()
@@ -125,6 +129,10 @@ class Session:
         if last:
             leave(self.fabric)
         return result
+
+    def compare_data(self, *, accept: bool) -> None:
+        """Compare the data with those that the run began with, in the first process; see `RunData.compare`."""
+        in_first(self.fabric, partial(self.data.compare, accept=accept, warn=self.console.warn))
 
     @contextmanager
     def _alone_in_folder(self) -> Iterator[None]:
@@ -228,6 +236,7 @@ class Session:
             load_newest(self.folder, self.assembly.model)
         elif start is not None:
             found = checkpoint_at(start)
+            self.data.compare_classes(RunFolder(found.parent.parent), self.console.warn)
             load_weights(found, self.assembly.model)
             self.console.say(f"starting from the moving average of {relative(found)}")
         else:
@@ -259,6 +268,7 @@ class Session:
         return {"reconstruction": f"{ratio:.2f} dB PSNR, mean of {count} images"}
 
     def _describe_folder(self) -> None:
+        self.data.note()
         if self.folder.resolved.exists():
             self.folder.note_place(self.assembly.recipe)
             self.folder.note_screen(self._screen_rows())
@@ -290,6 +300,8 @@ class Session:
             average = self.scoring.settings.weights == "average"
             record = self.scoring.record(self.folder, trainer.average() if average else trainer.last(), step)
             scores = {f"score/{name}": value for name, value in record["scores"].items()}
+        if self.data.changes and (last or due(step, train.log_every)):
+            scores["data_changes"] = float(len(self.data.changes))
         if drawn and not last:
             self._report()
         return scores

@@ -27,6 +27,9 @@ def run(
     resume: Annotated[
         Path | None, typer.Option(metavar="RUN", help="go on with this run exactly, without its recipe's file")
     ] = None,
+    accept_data: Annotated[
+        bool, typer.Option("--accept-data", help="resume on data that have changed since the run began")
+    ] = False,
     extend: Annotated[
         list[str] | None, typer.Option(metavar="steps=N", help="with --resume: train to more steps")
     ] = None,
@@ -43,7 +46,7 @@ def run(
                 "--resume: goes on with a run as it is: no recipe, and beside it only --extend, --profile and where it "
                 "runs (fabric.devices=N, fabric.strategy=NAME)"
             )
-        go_on(resume, extend or [], places, profiled=profile)
+        go_on(resume, extend or [], places, profiled=profile, accept_data=accept_data)
         return
     if recipe is None:
         raise UserError("name a recipe ('latsem list recipe'), or a run to go on with: --resume RUN")
@@ -54,4 +57,4 @@ def run(
     if dry_run:
         loaded.dry_run(name=name, root=root)
     else:
-        loaded.run(name=name, root=root, profiled=profile)
+        loaded.run(name=name, root=root, profiled=profile, accept_data=accept_data)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import types
 import typing
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from pydantic import (
@@ -42,6 +43,12 @@ class Settings(BaseModel):
     kind: ClassVar[str] = ""
     name: ClassVar[str] = ""
 
+    def anchored(self) -> Self:
+        """Return the same with its paths made absolute, so that they mean the same from every working directory."""
+        values = {name: getattr(self, name) for name in type(self).model_fields}
+        changed = {name: absolute for name, value in values.items() if (absolute := _absolute(value)) != value}
+        return self.model_copy(update=changed) if changed else self
+
     @field_validator("*", mode="before")
     @classmethod
     def _numbers_are_not_booleans(cls, value: object, info: ValidationInfo) -> object:
@@ -61,6 +68,14 @@ class Settings(BaseModel):
     def _name_first(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         values: dict[str, Any] = handler(self)
         return {"name": self.name, **values} if self.name else values
+
+
+def _absolute(value: Any) -> Any:
+    if isinstance(value, Path):
+        return value.expanduser().absolute()
+    if isinstance(value, Settings):
+        return value.anchored()
+    return [_absolute(each) for each in value] if isinstance(value, list) else value
 
 
 def _wants_number(annotation: Any) -> bool:

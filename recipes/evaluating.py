@@ -17,7 +17,9 @@ from ..backends.evaluation.scoring import Known, Scoring
 from ..backends.hardware import resolve_precision
 from ..backends.launching import launch, leave
 from ..backends.reporting.run_report import refresh_run_report
+from ..backends.run_data import read_record
 from ..backends.run_folder import RunFolder
+from ..components.data.source import Source
 from . import derive
 from .assemble import build_encoder, build_source, image_model
 from .judging import needs_data, score_parts
@@ -38,6 +40,8 @@ def evaluate_run(folder: Path, overrides: Sequence[str] = ()) -> Path:
     scorer = RunScorer(recipe, run.num_classes())
     record = scorer.score(run, newest_checkpoint(run))
     console = RunConsole(quiet=not scorer.fabric.is_global_zero)
+    if scorer.source is not None and not any(change.startswith("data") for change in overrides):
+        _warn_of_other_data(run, scorer.source, console)
     if recipe.settings.evaluate.guided:
         for warning in derive.label_warnings(recipe.settings, run.num_classes()):
             console.warn(warning)
@@ -50,6 +54,16 @@ def evaluate_run(folder: Path, overrides: Sequence[str] = ()) -> Path:
         console.say(f"report     {relative(report)}")
     leave(scorer.fabric)
     return path
+
+
+def _warn_of_other_data(run: RunFolder, source: Source, console: RunConsole) -> None:
+    """Warn that the images that a run is compared with are not those that it was trained on."""
+    record = read_record(run)
+    differing = record.compare(source)[0] if record is not None else []
+    if differing:
+        console.warn(
+            f"the data have changed since this run began, and it is scored against them: {'; '.join(differing)}"
+        )
 
 
 class RunScorer:
@@ -66,8 +80,8 @@ class RunScorer:
     def __init__(self, recipe: Recipe, num_classes: int, known: Known | None = None) -> None:
         settings = recipe.settings
         self.fabric = launch(settings.fabric)
-        source = build_source(settings.data) if needs_data(settings) else None
-        score = score_parts(settings, source)
+        self.source = build_source(settings.data) if needs_data(settings) else None
+        score = score_parts(settings, self.source)
         score.require_enough()
         self.parts = image_model(recipe, num_classes, build_encoder(settings) if score.data is not None else None)
         self.parts.space.to(self.fabric.device)

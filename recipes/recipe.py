@@ -52,7 +52,13 @@ class Recipe:
         return values
 
     def run(
-        self, *, name: str | None = None, root: Path | str = RUNS, quiet: bool = False, profiled: bool = False
+        self,
+        *,
+        name: str | None = None,
+        root: Path | str = RUNS,
+        quiet: bool = False,
+        profiled: bool = False,
+        accept_data: bool = False,
     ) -> RunResult:
         """Do what `latsem run` does, and return the finished run.
 
@@ -60,14 +66,16 @@ class Recipe:
 
         Args:
             profiled: whether a few steps leave a trace in the run folder.
+            accept_data: whether a run that is there resumes on data that have changed since it began.
 
         Raises:
-            UserError: `name` belongs to a run of another recipe.
+            UserError: `name` belongs to a run of another recipe, or the data have changed.
             Interrupted: the run was stopped; a checkpoint is kept.
         """
         from .assemble import open_session  # noqa: PLC0415 - torch is imported only now
 
-        return open_session(self, root=Path(root), name=name, quiet=quiet).run(profiled=profiled)
+        session = open_session(self, root=Path(root), name=name, quiet=quiet)
+        return session.run(profiled=profiled, accept_data=accept_data)
 
     def dry_run(self, *, name: str | None = None, root: Path | str = RUNS) -> None:
         """Build everything and show the start-up screen; nothing is trained, nothing written.
@@ -164,7 +172,8 @@ def check(name: str, text: str, sourced: Sourced, data: DataUse = "here", *, sco
     problems = problems or list(derive.clashes(settings))
     if problems:
         raise UserError(*[problem_line(sourced, path, message) for path, message in problems])
-    return Recipe(name, text, settings, (*notes, *derive.warnings(settings)) if data != "unused" else ())
+    warnings = (*notes, *derive.warnings(settings)) if data != "unused" else ()
+    return Recipe(name, text, settings.anchored(), warnings)
 
 
 def problem_line(sourced: Sourced, path: KeyPath, message: str) -> str:

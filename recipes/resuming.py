@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..backends.errors import UserError
-from ..backends.run_folder import PLACED, RunFolder, write_json
+from ..backends.run_folder import PLACED, RunFolder, same_run, write_json
 from .recipe import Recipe, completed, from_values, of_run
 from .yaml_reader import parse_value
 
@@ -23,33 +23,41 @@ def resume(
     *,
     quiet: bool = False,
     profiled: bool = False,
+    accept_data: bool = False,
 ) -> RunResult:
     """Go on with a run where it stopped, or return what is there.
 
     Args:
         extensions: `steps=N`: train to more steps than it was begun with.
-        places: `fabric.devices=N` and the like: go on with other devices than it was begun on.
+        places: `fabric.devices=N`, `data.root=FOLDER` and the like: other devices than it was begun on, or the same
+            data at another place.
         profiled: whether a few steps leave a trace in the run folder.
+        accept_data: whether to resume on data that have changed since the run began.
 
     Raises:
-        UserError: not a run folder, an extension that is none, or a change of more than the place.
+        UserError: not a run folder, an extension that is none, a change of more than the place, or changed data.
         Interrupted: the run was stopped; a checkpoint is kept.
     """
-    from .assemble import session_in  # noqa: PLC0415 - torch is imported only now
+    from ..backends.processes import in_first  # noqa: PLC0415 - torch is imported only now
+    from .assemble import session_in  # noqa: PLC0415
 
     run = RunFolder(path.expanduser(), completed)
-    _require_places(places)
+    begun = of_run(run)
+    _require_places(places, begun)
     recipe = of_run(run, places, data="here")
     if extensions:
-        recipe = extend(run, recipe, extensions)
-    return session_in(run, recipe, quiet=quiet).run(profiled=profiled)
+        recipe = extended(recipe, extensions)
+    session = session_in(run, recipe, quiet=quiet)
+    session.compare_data(accept=accept_data)
+    in_first(session.fabric, lambda: _note_changes(run, begun, recipe))
+    return session.run(profiled=profiled, accept_data=accept_data)
 
 
-def extend(run: RunFolder, recipe: Recipe, extensions: Sequence[str]) -> Recipe:
-    """Give a run more steps; from now on it is the run of the recipe with as many, and the recipe is returned.
+def extended(recipe: Recipe, extensions: Sequence[str]) -> Recipe:
+    """Return the recipe of a run with more steps.
 
     Raises:
-        UserError: something else than more steps, or another process is training the run.
+        UserError: something else than more steps.
     """
     steps, before = _steps(extensions), recipe.settings.train.steps
     if steps == before:
@@ -57,17 +65,28 @@ def extend(run: RunFolder, recipe: Recipe, extensions: Sequence[str]) -> Recipe:
     if steps < before:
         raise UserError(f"--extend: steps={steps}: the run has {before} steps already; it can only be trained longer")
     values = recipe.resolved()
-    longer = from_values(recipe.name, {**values, "train": {**values["train"], "steps": steps}}, data="here")
-    with run.occupied(values):
+    return from_values(recipe.name, {**values, "train": {**values["train"], "steps": steps}}, data="here")
+
+
+def _note_changes(run: RunFolder, begun: Recipe, recipe: Recipe) -> None:
+    """From now on the run is that of a recipe of more steps, or of data at another place.
+
+    Raises:
+        UserError: another process is training the run.
+    """
+    values = recipe.resolved()
+    if same_run(begun.resolved(), values):
+        return
+    with run.occupied(begun.resolved()):
         folder: dict[str, Any] = json.loads(run.resolved.read_text(encoding="utf-8"))
-        # In this order: a run of more steps must not look done.
-        run.done.unlink(missing_ok=True)
-        write_json(run.resolved, {**folder, "recipe": longer.resolved()})
-    return longer
+        if recipe.settings.train.steps > begun.settings.train.steps:
+            # In this order: a run of more steps must not look done.
+            run.done.unlink(missing_ok=True)
+        write_json(run.resolved, {**folder, "recipe": values})
 
 
-def _require_places(changes: Sequence[str]) -> None:
-    allowed = [f"fabric.{key}" for key in PLACED]
+def _require_places(changes: Sequence[str], begun: Recipe) -> None:
+    allowed = [f"fabric.{key}" for key in PLACED] + [f"data.{key}" for key in begun.settings.data.places]
     for change in changes:
         if change.partition("=")[0] not in allowed:
             raise UserError(f"--resume: '{change}': a run goes on as it is; only {', '.join(allowed)} may change")

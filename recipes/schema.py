@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field
 
@@ -53,3 +53,7 @@ class RecipeSettings(Settings):
     cache: CacheSettings = Field(default_factory=CacheSettings)
     fabric: FabricSettings = Field(default_factory=FabricSettings)
     plugins: list[str] = Field(default_factory=list, description="Python files with parts of your own; they are run")
+
+    def anchored(self) -> Self:
+        """Return the same with absolute paths, but for the folder of caches: it does not change what a run is."""
+        return super().anchored().model_copy(update={"cache": self.cache})

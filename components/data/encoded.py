@@ -6,7 +6,7 @@ import hashlib
 import io
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -72,6 +72,14 @@ class EncodedImages(ABC):
     @abstractmethod
     def contents(self) -> Iterable[str]:
         """Yield what `fingerprint` is a digest of, besides the settings: names and sizes, say."""
+
+    def encoded(self, indices: Sequence[int]) -> Iterable[bytes]:
+        """Yield the bytes of images, none for one that cannot be read."""
+        for index in indices:
+            try:
+                yield self.read(index)
+            except (OSError, ValueError):
+                yield b""
 
     def item(self, index: int, seed: int) -> tuple[Tensor, int]:
         """Return image `(3, size, size)` uint8 and label; an odd seed mirrors, if flips are on."""

@@ -32,6 +32,14 @@ def find_images(root: Path) -> tuple[str, ...]:
     return tuple(sorted(sorted(found), key=name_digest))
 
 
+def changed_last(status: os.stat_result) -> int:
+    """Return when a file was changed last, nanoseconds: its contents, or its name, owner or mode.
+
+    A file that is put in another's place may bring an old time of its contents along; that of its entry is new.
+    """
+    return max(status.st_mtime_ns, status.st_ctime_ns)
+
+
 def class_names(images: Iterable[str]) -> tuple[str, ...]:
     """Return the sorted first sub-folders, or nothing when an image lies in `root` itself."""
     folders = set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,11 @@ import numpy as np
 
 from ..messages import first_line
 from .encoded import LARGEST_FILE, EncodedImages
-from .files import name_digest
+from .files import changed_last, name_digest
 from .settings import INSTALL_DATASETS, HuggingFaceSettings
+
+ROWS = 4096
+"""Rows of the table that are looked at together."""
 
 
 class HuggingFaceDataset(EncodedImages):
@@ -31,11 +35,11 @@ class HuggingFaceDataset(EncodedImages):
             raise ValueError(f"{where} there is no column of images ({_listed(table.features)}); name one: data.image")
         names, self._labels = _labels(table, settings)
         super().__init__(settings, where=where, found=len(table), class_names=names)
-        self._contents = f"{table._fingerprint} {image} {len(table)}"
         self._rows = sorted(range(len(table)), key=lambda row: name_digest(str(row)))
         self._column = image
         encoded: Any = type(table.features[image])(decode=False)
         self._table = table.select_columns([image]).cast_column(image, encoded)
+        self._files = [Path(file["filename"]) for file in table.cache_files]
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -64,8 +68,34 @@ class HuggingFaceDataset(EncodedImages):
         return int(self._labels[self._rows[index]]) if self.num_classes else 0
 
     def contents(self) -> Iterable[str]:
-        """Yield the digest that the library keeps of the dataset, and which images are taken."""
-        yield self._contents
+        """Yield the name, size and label of every row's image.
+
+        The library's own digest of a dataset is no help: it stays when files of a saved one are exchanged, and is
+        another one for a copy.
+        """
+        labels = self._labels.tolist() if self.num_classes else [0] * len(self)
+        for (size, path), label in zip(self._entries, labels, strict=True):
+            name = "" if path is None else path.name
+            yield f"{name} {path.stat().st_size if path is not None and path.is_file() else size} {label}"
+
+    def changed(self) -> Sequence[int]:
+        """Return when the files of the table, and those that its rows name, were changed last."""
+        named = [path for _, path in self._entries if path is not None]
+        return [changed_last(path.stat()) for path in [*self._files, *named] if path.is_file()]
+
+    @cached_property
+    def _entries(self) -> list[tuple[int, Path | None]]:
+        """The bytes of every row's image, or the file that it names instead."""
+        import pyarrow.compute as arrow  # noqa: PLC0415 - it comes with `datasets`
+
+        entries: list[tuple[int, Path | None]] = []
+        for part in self._table.with_format("arrow").iter(batch_size=ROWS):
+            column = part[self._column].combine_chunks()
+            sizes = arrow.binary_length(arrow.struct_field(column, "bytes")).to_pylist()
+            paths = arrow.struct_field(column, "path").to_pylist()
+            for size, path in zip(sizes, paths, strict=True):
+                entries.append((size or 0, Path(path) if size is None and path is not None else None))
+        return entries
 
 
 def _load(settings: HuggingFaceSettings) -> Any:

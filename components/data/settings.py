@@ -6,7 +6,7 @@ import importlib.util
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, field_validator
 
@@ -24,7 +24,13 @@ INSTALL_DATASETS = "needs the package 'datasets': pip install \"latsem[huggingfa
 
 
 class DataSettings(Settings):
-    """Base of every data source's settings; `image_size` is the side of the square images it gives."""
+    """Base of every data source's settings; `image_size` is the side of the square images it gives.
+
+    Attributes:
+        places: keys that say where the images lie: a run may find the same ones elsewhere.
+    """
+
+    places: ClassVar[tuple[str, ...]] = ()
 
     expect_images: int | None = Field(
         None, ge=1, description="number of images there should be; checked against what is found"
@@ -122,6 +128,8 @@ class ShapesSettings(DataSettings):
 class FolderSettings(EncodedImageSettings):
     """Any tree of image files: the first sub-folder is the class, or the images are unlabelled."""
 
+    places: ClassVar[tuple[str, ...]] = ("root",)
+
     root: Path = Field(description="folder that is searched, with everything below it")
     labels: Literal["auto", "none"] = Field(
         "auto", description="auto: classes if every image lies in a sub-folder; none: unlabelled"
@@ -156,6 +164,8 @@ class WebDatasetSettings(EncodedImageSettings):
     Remote shards are fetched whole when a run begins, and kept.
     """
 
+    places: ClassVar[tuple[str, ...]] = ("shards", "cache")
+
     shards: tuple[str, ...] = Field(
         min_length=1, description="files or addresses (https://, hf://, s3://), with {000..012} or *; one or a list"
     )
@@ -167,6 +177,11 @@ class WebDatasetSettings(EncodedImageSettings):
     @classmethod
     def _one_or_many(cls, value: object) -> object:
         return [value] if isinstance(value, str) else value
+
+    def anchored(self) -> Self:
+        """Return the same with absolute paths, those of the shards among them; addresses stay."""
+        shards = tuple(each if is_address(each) else str(Path(each).expanduser().absolute()) for each in self.shards)
+        return super().anchored().model_copy(update={"shards": shards})
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield what is wrong with the shards' names, and files that are not there; no address is asked."""
@@ -187,6 +202,8 @@ class WebDatasetSettings(EncodedImageSettings):
 class HuggingFaceSettings(EncodedImageSettings):
     """A dataset of the Hugging Face hub, or a local one (save_to_disk, parquet, a folder); needs `datasets`."""
 
+    places: ClassVar[tuple[str, ...]] = ("dataset",)
+
     dataset: str = Field(min_length=1, description="name on the hub, or a folder or parquet file of this machine")
     subset: str | None = Field(None, description="configuration, for datasets of the hub that have several")
     split: str = Field("train", min_length=1, description="split of the dataset")
@@ -198,6 +215,11 @@ class HuggingFaceSettings(EncodedImageSettings):
         """The dataset on this machine, None for a name on the hub."""
         path = Path(self.dataset).expanduser()
         return path if path.exists() else None
+
+    def anchored(self) -> Self:
+        """Return the same with the absolute path of a dataset on this machine."""
+        local, same = self.local, super().anchored()
+        return same if local is None else same.model_copy(update={"dataset": str(local.absolute())})
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield what is missing on this machine; the hub is not asked."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol, runtime_checkable
 
 from torch import Tensor
@@ -12,7 +12,8 @@ from torch import Tensor
 class Source(Protocol):
     """A fixed set of images.
 
-    A source may also have `blocks`, see `blocks_of`, and images that it leaves out, see `lost_by`.
+    A source may also have `blocks`, see `blocks_of`, images that it leaves out, see `lost_by`, and files, see
+    `changed_at` and `encoded_bytes`.
 
     Attributes:
         num_classes: number of classes, 0 for unlabelled images.
@@ -73,3 +74,20 @@ def lose(source: Source, name: str) -> None:
     told = getattr(source, "lose", None)
     if told is not None:
         told(name)
+
+
+def changed_at(source: Source) -> Sequence[int]:
+    """Return when the files of a source were changed last, nanoseconds; empty where it has none.
+
+    A source that lies in files says so by a method `changed()`.
+    """
+    told: Callable[[], Sequence[int]] | None = getattr(source, "changed", None)
+    return told() if told is not None else ()
+
+
+def encoded_bytes(source: Source, indices: Sequence[int]) -> Iterable[bytes]:
+    """Yield what images are made of: their files' bytes where a source has a method `encoded(indices)`, else pixels."""
+    told: Callable[[Sequence[int]], Iterable[bytes]] | None = getattr(source, "encoded", None)
+    if told is not None:
+        return told(indices)
+    return (source.item(index, 0)[0].numpy().tobytes() for index in indices)

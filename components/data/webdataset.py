@@ -16,6 +16,7 @@ from typing import BinaryIO, TypeVar
 import numpy as np
 
 from .encoded import LARGEST_FILE, EncodedImages
+from .files import changed_last
 from .index_cache import cache_folder, kept_index, make_index
 from .patterns import expand_all, is_address, local_files
 from .remote import fetch, listed, local_copy
@@ -128,6 +129,10 @@ class WebDataset(EncodedImages):
         """Yield every image's shard, name, size and place."""
         places = zip(self._sizes.tolist(), self._offsets.tolist(), self._labels.tolist(), strict=True)
         return (f"{self.key(index)} {place}" for index, place in enumerate(places))
+
+    def changed(self) -> Sequence[int]:
+        """Return when every shard was changed last."""
+        return [changed_last(shard.stat()) for shard in self.shards]
 
     def describe(self) -> str:
         """Return how many images and classes were found, what was fetched, and what was left out."""

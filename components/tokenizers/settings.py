@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field
 
@@ -143,6 +143,11 @@ class VAESettings(TokenizerSettings):
             ValueError: there is no such model, or its configuration is none.
         """
         return _shape_of(self.config)
+
+    def anchored(self) -> Self:
+        """Return the same with the absolute path of a model that lies in a folder of its own."""
+        own = self.folder is not None and self.folder.parent != SHIPPED
+        return self.model_copy(update={"model": str(Path(self.model).expanduser().absolute())}) if own else self
 
     def untrained(self) -> TokenizerSettings:
         """Return the same network with random weights."""

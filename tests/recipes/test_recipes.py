@@ -269,9 +269,9 @@ def test_labels_that_turn_out_to_be_missing_are_warned_of(
 @pytest.mark.parametrize(
     ("below", "change", "kept"),
     [
-        ("x.npz", "images=500", {"file": Path("x.npz"), "images": 500}),
-        ("photos", "images=500", {"folder": Path("photos"), "images": 500}),
-        ("70", "folder=photos", {"folder": Path("photos"), "images": 70}),
+        ("x.npz", "images=500", {"file": Path("x.npz").absolute(), "images": 500}),
+        ("photos", "images=500", {"folder": Path("photos").absolute(), "images": 500}),
+        ("70", "folder=photos", {"folder": Path("photos").absolute(), "images": 70}),
     ],
 )
 def test_one_value_of_a_reference_in_short_form_keeps_the_rest(
