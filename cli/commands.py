@@ -9,8 +9,8 @@ import typer
 
 COMMANDS = {
     "run": (".run:run", "Train, draw, sample and score a recipe, or go on with a run."),
-    "list": (".list:list_parts", "List the parts of a kind, or all parts and recipes."),
-    "show": (".show:show", "Show a recipe with every value, or what a part does."),
+    "list": (".list:list_parts", "List the parts of a kind, or all parts, recipes and studies."),
+    "show": (".show:show", "Show a recipe with every value, or what a part or section does."),
     "check": (".check:check", "Find every mistake of a recipe, and say what it takes."),
     "cache": (".cache:cache", "Store what the frozen networks say of a recipe's images."),
     "features": (".features:features", "Draw what encoder and projection see in your own pictures."),

@@ -8,12 +8,14 @@ import typer
 
 
 def list_parts(
-    kind: Annotated[str | None, typer.Argument(help="a kind of part (encoder, projection, ...) or 'recipes'")] = None,
+    kind: Annotated[
+        str | None, typer.Argument(help="a kind of part (encoder, projection, ...), 'recipes' or 'studies'")
+    ] = None,
     pattern: Annotated[
         str | None, typer.Argument(help="only names that it fits, as in 'vit_*dinov2*': pretrained encoders by timm's")
     ] = None,
 ) -> None:
-    """List the parts of a kind, or everything: parts by kind, and recipes."""
+    """List the parts of a kind, or everything: parts by kind, recipes and studies."""
     from ..recipes.catalogue import catalogue  # noqa: PLC0415
 
     for title, rows in catalogue(kind, pattern):

@@ -200,6 +200,20 @@ def find_listed(kind: str, name: str) -> Part | None:
     return parts.get(name) or (_member(settings) if settings is not None else None)
 
 
+def find_unlisted(name: str) -> Part | None:
+    """Return a part that only a family knows, of the kind that lists it; None if there is none of that name.
+
+    Raises:
+        ValueError: why it cannot be a part.
+    """
+    for family in filter(None, map(family_of, KINDS)):
+        # A family that lists nothing is made of the parts of another kind.
+        settings = family.find(name) if family.names() else None
+        if settings is not None:
+            return _member(settings)
+    return None
+
+
 def listed(kind: str) -> tuple[str, ...]:
     """Return every name of a kind that is listed."""
     family = family_of(kind)

@@ -12,16 +12,20 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from conftest import QUICK_JOINT
 from safetensors.torch import load_file
 
-from latsem.backends.errors import Interrupted
+from latsem.backends.errors import Interrupted, UserError
 from latsem.backends.hardware import make_fabric
-from latsem.backends.settings import FabricSettings
+from latsem.backends.settings import CacheSettings, EvaluateSettings, FabricSettings, StreamSettings, TrainSettings
 from latsem.backends.training import fit_statistics
 from latsem.cli.commands import COMMANDS, call
+from latsem.components.settings import Settings
 from latsem.recipes import load
 from latsem.recipes.assemble import assemble
+from latsem.recipes.catalogue import describe
+from latsem.recipes.layers import shipped_recipes
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -48,7 +52,20 @@ def imported(*argv: str) -> tuple[int, set[str], str]:
     return int(ended), set(names), said + done.stderr
 
 
-@pytest.mark.parametrize("argv", [("list",), ("list", "encoders"), ("show", "coevolving"), ("show", "pixel_coredi")])
+LOOKS = [
+    ("list",),
+    ("list", "encoders"),
+    ("list", "studies"),
+    ("show", "coevolving"),
+    ("show", "pixel_coredi"),
+    ("show", "train"),
+    ("show", "fabric.devices"),
+    ("show", "studies/shapes"),
+    ("show", "imagenet256/latent_coredi_xl"),
+]
+
+
+@pytest.mark.parametrize("argv", LOOKS)
 def test_looking_imports_no_torch(argv: tuple[str, ...]) -> None:
     assert imported(*argv)[:2] == (0, {"pydantic"})
 
@@ -59,6 +76,7 @@ def test_looking_imports_no_torch(argv: tuple[str, ...]) -> None:
         ("list", "encodr"),
         ("show", "coevolvin"),
         ("show", "dinov2_base_re"),
+        ("show", "train.stesp"),
         ("check", "pixel_cored"),
         ("check", "pixel_coredi", "denoiser.depht=3"),
         ("check", "pixel_coredi", "denoiser.depth=x", "data=folder", "data.root=/nowhere"),
@@ -126,8 +144,48 @@ def test_show_a_part_and_a_recipe(cli: Cli) -> None:
     assert "regularizer.cov" in part and "float, >= 0, default 0.1" in part and "CoReDi" in part
     recipe = cli("show", "pixel_coredi", "encoder=random_vit").stdout
     assert "name: random_vit" in recipe and "norm_momentum: 0.1" in recipe
-    wrong = cli("show", "coevolvin")
-    assert wrong.returncode == 2 and "did you mean 'coevolving'" in wrong.stderr
+    for slip, meant in (("coevolvin", "coevolving"), ("train.stesp", "steps"), ("studies/shape", "studies/shapes")):
+        wrong = cli("show", slip)
+        assert wrong.returncode == 2 and f"did you mean '{meant}'" in wrong.stderr
+
+
+@pytest.mark.parametrize("section", ["train", "evaluate", "cache", "fabric", "streams"])
+def test_show_a_section_with_every_setting_its_default_and_its_bounds(section: str) -> None:
+    shown = describe(section)
+    settings: dict[str, type[Settings]] = {
+        "train": TrainSettings,
+        "evaluate": EvaluateSettings,
+        "cache": CacheSettings,
+        "fabric": FabricSettings,
+        "streams": StreamSettings,
+    }
+    for name, field in settings[section].model_fields.items():
+        (line,) = [line for line in shown.splitlines() if line.startswith((f"  {name} ", f"  {name}.images "))]
+        assert field.description is None or name == "reference" or line.endswith(field.description)
+    assert describe("fabric.num_nodes").splitlines()[-1].startswith("  num_nodes  int, >= 1, default 1")
+
+
+@pytest.mark.parametrize("name", [name for name in shipped_recipes() if name.startswith("imagenet")])
+def test_show_a_recipe_whose_data_and_models_are_not_here(name: str) -> None:
+    assert yaml.safe_load(describe(name)) == load(name, data="unused").resolved()
+
+
+def test_show_an_encoder_that_has_no_short_name() -> None:
+    name = "vit_small_patch16_224.augreg_in21k"
+    shown, listed = describe(name).splitlines(), describe("dinov2_small").splitlines()
+    assert shown[0] == f"encoder {name}" and "patch 16, width 384" in shown[2]
+    assert [line.split()[0] for line in shown[4:]] == [line.split()[0] for line in listed[4:]]
+    with pytest.raises(UserError, match="cannot be an encoder"):
+        describe("pit_ti_224.in1k")
+    with pytest.raises(UserError, match="no recipe and no part of that name, did you mean 'vit_small_patch16_224"):
+        describe("vit_small_patch16_224x")
+
+
+def test_list_and_show_the_studies(cli: Cli) -> None:
+    assert "studies/shapes  Images alone" in cli("list").stdout
+    for name in ("studies/shapes", "recipes/studies/shapes.yaml"):
+        shown = yaml.safe_load(describe(name))
+        assert shown["seeds"] == [1, 2, 3] and shown["tables"][0]["rows"]["CoReDi"]["recipe"] == "pixel_coredi"
 
 
 def test_mistakes_are_lines_with_exit_code_2_and_nothing_written(cli: Cli, tmp_path: Path) -> None:
