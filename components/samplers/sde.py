@@ -24,10 +24,16 @@ DATA = 1 - 1e-9
 
 
 class Stochastic(ABC):
-    """The walk; subclasses say what a step is."""
+    """The walk; subclasses say what a step is.
+
+    Attributes:
+        nearest: how near to data, in clock units, noisy steps lead before they reach it. With leads a stream's time can
+            come nearer by chance, where SiT's formula would exceed what a step can follow.
+    """
 
     def __init__(self, settings: StochasticSettings, path: FlowPath) -> None:
         self.settings, self.path = settings, path
+        self.nearest = 1 / settings.steps if settings.last == "none" else settings.last_step_size
 
     def sample(
         self,
@@ -68,7 +74,11 @@ class Stochastic(ABC):
         """Return `v + D s` at these times for every stream that moves; `moves` says how far each one goes."""
         velocities = predict(streams, times)
         form, norm = self.settings.form, self.settings.norm
-        factors = {name: score_factor(form, norm, times[name], length) for name, length in moves.items() if length > 0}
+        factors = {
+            name: score_factor(form, norm, times[name], length, min(length, self.nearest))
+            for name, length in moves.items()
+            if length > 0
+        }
         return {
             name: velocities[name] + factor * (times[name] * velocities[name] - streams[name])
             for name, factor in factors.items()
@@ -111,9 +121,9 @@ class StochasticHeun(Stochastic):
         """Return streams with noise that drifted by the mean of the slopes at both ends."""
         start, moves = kicked(streams, kick), moved(now, then)
         slope = self.drift(predict, start, now, moves)
-        under_way = [name for name in slope if then[name] < DATA]
+        under_way = {name: moves[name] for name in slope if then[name] < DATA}
         if under_way:
-            there = self.drift(predict, advance(start, slope, now, then), then, moves)
+            there = self.drift(predict, advance(start, slope, now, then), then, under_way)
             slope |= {name: (slope[name] + there[name]) / 2 for name in under_way}
         return advance(start, slope, now, then)
 
