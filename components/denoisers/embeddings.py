@@ -49,6 +49,7 @@ class TimeEmbedding(nn.Module):
         self.mlp = PerImage(nn.Linear(frequencies, width), nn.SiLU(), nn.Linear(width, width))
         for layer in (self.mlp[0], self.mlp[2]):
             nn.init.normal_(layer.weight, std=0.02)  # type: ignore[arg-type]
+            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
 
     def forward(self, time: Tensor) -> Tensor:
         """Map times `(B,)` to vectors `(B, width)`."""

@@ -68,6 +68,32 @@ def test_denoiser_contract(name: str, streams: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize("name", available("denoiser"))
+@pytest.mark.parametrize("streams", [("image",), ("image", "semantic")], ids=["image", "joint"])
+def test_weights_start_as_published(name: str, streams: tuple[str, ...]) -> None:
+    """`initialize_weights` of DiT's, SiT's and JiT's released code: the same rules in all three."""
+    specs = {key: SPECS[key] for key in streams}
+    torch.manual_seed(0)
+    wide = {"size": "B", "depth": 2, "width": 192, "heads": 4, "patch": 4}
+    denoiser = create("denoiser", name, streams=specs, num_classes=1000, **wide)
+    modules = dict(denoiser.named_modules())
+    parameters = dict(denoiser.named_parameters())
+    silent = [key for key in parameters if "modulation" in key or key.startswith("heads.linear")]
+    normal = [key for key in parameters if key in ("labels.weight", "class_positions") or key.startswith("clock.")]
+    assert len(silent) == 2 * (2 + 1) + 2 * len(specs) and len(normal) == (6 if name == "jit" else 5)
+    for key, parameter in parameters.items():
+        values, owner = parameter.detach(), modules[key.rpartition(".")[0]]
+        if key in silent or key.endswith("bias"):
+            assert not bool(values.any()), f"{key} does not start at zero"
+        elif key in normal:
+            assert float(values.std()) == pytest.approx(0.02, rel=0.03), key
+        elif isinstance(owner, torch.nn.Linear):
+            bound = math.sqrt(6 / sum(values.shape))
+            assert 0.98 * bound < float(values.abs().max()) <= bound, f"{key} is not Xavier's uniform"
+        else:
+            assert bool((values == 1).all()), f"{key} is no gain of a norm"
+
+
+@pytest.mark.parametrize("name", available("denoiser"))
 def test_streams_see_each_other_and_every_parameter_learns(name: str) -> None:
     torch.manual_seed(0)
     denoiser = awake(create("denoiser", name, streams=SPECS, num_classes=3, **SMALL))
