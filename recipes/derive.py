@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import cast
 
 from ..backends.settings import StreamSettings
@@ -79,12 +79,14 @@ def clashes(recipe: RecipeSettings) -> Iterator[Problem]:
     yield from space_problems
     if not space_problems:
         yield from _grid_problems(recipe)
-    present = {IMAGE} | ({SEMANTIC} if recipe.encoder is not None else set())
+    channels = {IMAGE: recipe.tokenizer.channels()}
+    if recipe.encoder is not None:
+        channels[SEMANTIC] = recipe.projection.channels if recipe.projection is not None else 0
     for stream in recipe.streams:
-        if stream not in present:
+        if stream not in channels:
             yield ("streams", stream), f"there is no '{stream}' stream without an encoder"
     yield from _process_problems(recipe)
-    yield from _guidance_problems(recipe, present)
+    yield from _guidance_problems(recipe, channels)
     if recipe.cache.features == "projected" and recipe.projection is not None and recipe.projection.learns():
         name = recipe.projection.name
         yield (
@@ -175,18 +177,16 @@ def _walks(sampler: type[Settings], path: PathKind) -> bool:
     return issubclass(sampler, SamplerSettings) and sampler.path == path
 
 
-def _guidance_problems(recipe: RecipeSettings, present: set[str]) -> Iterator[Problem]:
+def _guidance_problems(recipe: RecipeSettings, channels: Mapping[str, int]) -> Iterator[Problem]:
     guidance, train = recipe.guidance, recipe.train
-    for name in guidance.streams_named():
-        if name not in present:
-            yield ("guidance", "streams"), f"there is no stream '{name}' (only {', '.join(sorted(present))})"
+    yield from ((("guidance", *key.split(".")), message) for key, message in guidance.problems(channels))
     label, semantics = guidance.label_contrast(), guidance.semantic_contrast()
     if label is not None and label.scale != 1 and train.class_dropout == 0:
         yield (
             ("guidance",),
             f"'{guidance.name}' compares with images without a label, and train.class_dropout is 0: none were trained",
         )
-    if semantics is not None and SEMANTIC not in present:
+    if semantics is not None and SEMANTIC not in channels:
         yield ("guidance",), f"'{guidance.name}' needs a semantic stream; add an encoder and a projection"
     elif semantics is not None and semantics.scale != 1 and train.semantic_dropout == 0:
         yield (

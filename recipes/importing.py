@@ -120,7 +120,8 @@ def _values(shape: PublishedShape, published: Published, *, whiten: bool) -> dic
         "tokenizer": {"name": "vae", "model": "stabilityai/sd-vae-ft-ema"},
         "denoiser": _denoiser(shape, published),
         "process": {"name": "flow", "prediction": "v", "time": {"distribution": "uniform"}},
-        "guidance": {"name": "none"},
+        # Off at scale 1. DiT's and SiT's released guidance leaves out the fourth channel; ReDi's does not.
+        "guidance": {"name": "none"} if published.joint else {"name": "cfg", "scale": 1.0, "channels": 3},
         "sampler": {"name": "sde"},
         "train": dict(TRAINING),
         "evaluate": {"samples": 0},

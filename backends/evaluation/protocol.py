@@ -86,11 +86,13 @@ def _agree(one: Any, other: Any) -> bool:
 def answers(protocol: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:
     """Return whether a score that is there is the one that is asked for.
 
+    A key that only one of them has counts as null: the setting is newer than the score.
+
     Args:
         asked: without the digest of a reference whose images have not been read; what is known of it has to agree.
     """
     known = {key: protocol["reference"].get(key) for key in asked["reference"]}
-    return {**protocol, "reference": known} == asked
+    return not differences({**protocol, "reference": known}, asked)
 
 
 def matches(protocol: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:

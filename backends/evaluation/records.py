@@ -70,6 +70,6 @@ def _network(extractor: dict[str, Any]) -> str:
 
 
 def shown(part: dict[str, Any]) -> str:
-    """Return a part and its settings in a few words."""
-    settings = {key: value for key, value in part.items() if key != "name"}
+    """Return a part and its settings in a few words, without those that are not set."""
+    settings = {key: value for key, value in part.items() if key != "name" and value is not None}
     return part["name"] + "".join(f" {key}={json.dumps(value)}" for key, value in settings.items())

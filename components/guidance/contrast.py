@@ -18,6 +18,8 @@ from ..predictor import ConditionalPredictor, Instants, Predictor
 from ..streams import IMAGE, SEMANTIC, Streams
 from .settings import CFGSettings, Contrast, JointGuidanceSettings, RepresentationSettings
 
+ROUNDING = 1e-9
+
 Blind = Callable[[Streams, Tensor], tuple[Streams, Tensor]]
 """What a branch is shown instead of the streams and labels."""
 
@@ -31,12 +33,18 @@ class Term:
 
     def acts(self, instants: Instants) -> bool:
         """Return whether the term has a part at these times."""
-        start, end = self.settings.interval
-        return self.settings.scale != 1 and start <= instants[IMAGE] <= end
+        return self.settings.scale != 1 and _inside(instants[IMAGE], *self.settings.interval)
+
+    def guided(self, name: str, full: Tensor, without: Tensor) -> Tensor:
+        """Return what the term adds to a stream's full prediction `(B, C, H, W)`."""
+        difference = full - without
+        if name == IMAGE and self.settings.channels is not None:
+            difference[:, self.settings.channels :] = 0
+        return (self.settings.scale - 1) * difference
 
 
 class ContrastGuidance:
-    """Sum of contrast terms on the streams that each of them names; the other streams keep the full prediction.
+    """Sum of contrast terms on the streams that each of them guides; the other streams keep the full prediction.
 
     All branches run as one batch. Outside its interval, and at scale 1, a branch does not run.
     """
@@ -54,17 +62,30 @@ class ContrastGuidance:
             shown = [(streams, labels), *(term.blind(streams, labels) for term in active)]
             batch = {name: torch.cat([each[name] for each, _ in shown]) for name in streams}
             predicted = model(batch, instants, torch.cat([each for _, each in shown]))
-            return {name: _combine(name, values.chunk(len(shown)), active) for name, values in predicted.items()}
+            branches = {name: values.chunk(len(shown)) for name, values in predicted.items()}
+            # What is no stream, a learned variance, is not guided (DiT).
+            return {
+                name: _combine(name, each, active) if name in streams else each[0] for name, each in branches.items()
+            }
 
         return predict
+
+
+def _inside(time: float, start: float, end: float) -> bool:
+    """Return whether guidance is on: JiT's interval is open, but has no bound at 0.
+
+    It has none at 1 either: JiT's sampler never asks there, `dopri5` does, and a jump of the velocity at its last stage
+    would look like an error of the step. A time that misses a bound by rounding is on it.
+    """
+    return (start == 0 or time > start + ROUNDING) and (end == 1 or time < end - ROUNDING)
 
 
 def _combine(name: str, branches: Sequence[Tensor], terms: Sequence[Term]) -> Tensor:
     full, *blind = branches
     guided = full
     for term, without in zip(terms, blind, strict=True):
-        if name in term.settings.streams:
-            guided = guided + (term.settings.scale - 1) * (full - without)
+        if term.settings.guides(name):
+            guided = guided + term.guided(name, full, without)
     return guided
 
 

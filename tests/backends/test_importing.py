@@ -159,8 +159,8 @@ def refuse(bring: Callable[..., Imported], content: Any, *arguments: str, **opti
     return str(error.value)
 
 
-def opened(imported: Imported) -> TrainedRun:
-    run = open_run(imported.folder, ["fabric.precision=32-true", "fabric.accelerator=cpu"])
+def opened(imported: Imported, *overrides: str) -> TrainedRun:
+    run = open_run(imported.folder, ["fabric.precision=32-true", "fabric.accelerator=cpu", *overrides])
     run.load_newest()
     return run
 
@@ -208,6 +208,33 @@ def test_the_imported_network_is_the_published_one(
     assert recipe["process"]["name"] == ("ddpm" if discrete else "flow")
     assert recipe["process"].get("learned_variance", False) == (sigma and discrete)
     assert recipe["data"]["image_size"] == 8 * SIDE and run.parts.num_classes == CLASSES
+
+
+@pytest.mark.parametrize(("published", "sigma"), [("sit", False), ("dit", True)])
+def test_dit_and_sit_are_guided_as_released(bring: Callable[..., Imported], published: str, sigma: bool) -> None:
+    """Their `forward_with_cfg`: three of the four channels are guided, all else is the prediction with the label."""
+    network = ReferenceNetwork(4, sigma)
+    run = opened(bring(network.state_dict(), published), "guidance.scale=1.5")
+    step = 499
+    noisy = torch.randn(3, 4, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
+    labels, null = torch.tensor([0, 3, CLASSES - 1]), torch.full((3,), CLASSES)
+    time = 1 - (step + 1) / 1000
+    asked = torch.full((3,), float(step) if published == "dit" else time)
+    with torch.no_grad():
+        wanted, without = (network(noisy, asked, shown) for shown in (labels, null))
+    wanted[:, :3] = without[:, :3] + 1.5 * (wanted[:, :3] - without[:, :3])
+    said = run.parts.guidance(run.parts.model.eval().predict, labels)({"image": noisy}, {"image": time})
+    assert float((torch.cat(list(said.values()), 1) - wanted).abs().max()) < 1e-5
+    assert float((wanted - without).abs().max()) > 0.1
+    assert run.parts.recipe["guidance"]["channels"] == 3
+
+
+def test_without_a_scale_an_imported_network_is_not_guided(bring: Callable[..., Imported]) -> None:
+    for published, channels in (("sit", 4), ("dit", 4), ("redi", 12)):
+        guidance = opened(bring(ReferenceNetwork(channels).state_dict(), published, name=published)).parts.recipe[
+            "guidance"
+        ]
+        assert guidance["name"] == "none" or guidance["scale"] == 1
 
 
 def forms(state: dict[str, Tensor]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from conftest import QUICK, QUICK_JOINT
 
 from latsem.backends.checkpointing.writing import save_weights
 from latsem.backends.errors import RunFailed, UserError
-from latsem.backends.evaluation.protocol import clashes, digest
+from latsem.backends.evaluation.protocol import answers, clashes, digest
 from latsem.backends.evaluation.records import score_lines, scores_of
 from latsem.backends.evaluation.references import NpzReference, SourceReference
 from latsem.backends.evaluation.scoring import cells, image_digests
@@ -193,6 +193,44 @@ def test_guidance_is_scored_when_it_is_named(folder: Path) -> None:
     assert record_of(on)["scores"] != record_of(off)["scores"]
     said = evaluate_run(folder, [*SCORED, "guidance=representation", "evaluate.guided=false"])
     assert record_of(said)["scores"] == record_of(off)["scores"]
+
+
+def test_guided_channels_are_part_of_the_protocol(folder: Path) -> None:
+    guided = [*SCORED, "guidance={name: cfg, scale: 1.5}"]
+    every, some = (record_of(evaluate_run(folder, [*guided, *more])) for more in ([], ["guidance.channels=3"]))
+    assert some["hash"] != every["hash"] and some["scores"] != every["scores"]
+    (said,) = (line for line in score_lines(some) if line.startswith("protocol"))
+    assert 'guidance cfg scale=1.5 streams=["image"] channels=3 interval=[0.0, 1.0];' in said
+    (said,) = (line for line in score_lines(every) if line.startswith("protocol"))
+    assert 'guidance cfg scale=1.5 streams=["image"] interval=[0.0, 1.0];' in said
+
+
+def test_a_score_from_before_a_setting_answers_where_it_is_not_set() -> None:
+    before = {"name": "cfg", "scale": 2.0, "streams": ["image"], "interval": [0.0, 1.0]}
+    there = {"guidance": before, "reference": {"images": 70, "sha256": "01"}}
+    for channels, same in ((None, True), (3, False)):
+        asked = {"guidance": {**before, "channels": channels}, "reference": {"images": 70}}
+        assert answers(there, asked) is same
+    assert not answers(there, {**there, "seed": 1}) and not answers({**there, "seed": 1}, there)
+
+
+def test_a_run_from_before_all_streams_were_the_default_keeps_its_own(folder: Path, tmp_path: Path) -> None:
+    """Resolved recipes name the guided streams; a run of then is sampled as it was then."""
+    older = tmp_path / "older"
+    shutil.copytree(folder, older)
+    resolved = json.loads((older / "resolved.json").read_text())
+    contrast = {"scale": 1.5, "streams": ["image"], "interval": [0.0, 1.0]}
+    resolved["recipe"]["guidance"] = {"name": "representation", **contrast}
+    (older / "resolved.json").write_text(json.dumps(resolved))
+
+    def drawn(where: Path, *changes: str) -> torch.Tensor:
+        run = open_run(where, changes)
+        run.load_newest()
+        return run.parts.generator(run.device, run.precision).streams(range(3), 0)["semantic"]
+
+    image_alone = drawn(folder, "guidance={name: representation, streams: [image]}")
+    assert torch.equal(drawn(older), image_alone)
+    assert not torch.equal(drawn(folder, "guidance=representation"), image_alone)
 
 
 @pytest.mark.parametrize("change", ["train.ema=0.5", "streams.semantic.scale=2", "projection.channels=4"])

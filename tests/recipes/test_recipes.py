@@ -135,6 +135,12 @@ def test_every_mistake_is_reported_at_once_with_its_line(tmp_path: Path) -> None
         ),
         (["denoiser.heads=3"], "denoiser.heads: 3 heads do not divide a width of 128"),
         (["guidance.streams=[imag]"], "guidance.streams: there is no stream 'imag'"),
+        (["guidance.channels=4"], "guidance.channels: 4 channels of a stream 'image' that has 3"),
+        (["guidance.channels=0"], "guidance.channels: Input should be greater than or equal to 1"),
+        (["guidance.streams=[semantic]", "guidance.channels=3"], "guidance.channels: counts channels of the stream"),
+        (["guidance=joint", "guidance.label.streams=[imag]"], "guidance.label.streams: there is no stream 'imag'"),
+        (["guidance=joint", "guidance.semantics.channels=9"], "guidance.semantics.channels: 9 channels of a stream"),
+        (["guidance.interval=[0.9, 0.1]"], "guidance: interval starts at 0.9, after its end 0.1"),
         (["evaluate.samples=10"], "evaluate.samples: frechet on 64 features needs at least 65, not 10"),
         (
             ["evaluate.metrics=[kernel]", "evaluate.samples=1"],
