@@ -25,6 +25,7 @@ class TrainingBatch:
 
     Attributes:
         shown: for streams that some images go without, which images have them `(B,)`, 1 or 0.
+        live: for streams that carry gradient for some images alone, which images do `(B,)`, 1 or 0.
     """
 
     def __init__(
@@ -33,10 +34,12 @@ class TrainingBatch:
         labels: Tensor,
         noise: Streams,
         times: Times,
+        *,
         shown: Mapping[str, Tensor] | None = None,
+        live: Mapping[str, Tensor] | None = None,
     ) -> None:
         self.observation, self.labels, self.noise, self.times = observation, labels, noise, times
-        self.shown = dict(shown or {})
+        self.shown, self.live = dict(shown or {}), dict(live or {})
 
 
 class JointModel(nn.Module):
@@ -103,17 +106,19 @@ class JointModel(nn.Module):
     def forward(self, batch: TrainingBatch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Return the weighted loss terms by name, and what else is worth logging; all scalars.
 
-        An image that goes without a stream sees zeros in its place and has no loss on it. Terms are means over all
-        images of the batch.
+        An image that goes without a stream sees zeros in its place and has no loss on it. Where a stream carries
+        gradient for some images alone, those have no loss on it, and that of the others counts for all. Terms are
+        means over all images of the batch.
         """
         natural = self.clean_streams(batch.observation)
         clean = self.process.scaled(natural)
-        noisy = self.process.noise(clean, batch.noise, batch.times)
+        noisy = self.process.noise(_carrying_gradient(clean, batch.live), batch.noise, batch.times)
         noisy |= {name: noisy[name] * column(shown) for name, shown in batch.shown.items()}
         predicted = self._outputs(noisy, batch.times, batch.labels)
         errors = self.process.losses(predicted, clean, batch.noise, batch.times)
         errors = {key: error * batch.shown.get(stream_of(key), 1) for key, error in errors.items()}
-        terms = {key: self._weight(stream_of(key)) * error.mean() for key, error in errors.items()}
+        counted = {key: error * self._counts(stream_of(key), batch.live) for key, error in errors.items()}
+        terms = {key: self._weight(stream_of(key)) * error.mean() for key, error in counted.items()}
         features = batch.observation.features
         if self.projection is not None and features is not None:
             terms |= self.projection.regularizers(features, natural[SEMANTIC])
@@ -121,6 +126,12 @@ class JointModel(nn.Module):
             log = {f"error/{key}": error.mean() for key, error in errors.items()}
             log |= {f"std/{name}": stream.float().std() for name, stream in clean.items()}
         return terms, log
+
+    def _counts(self, name: str, live: Mapping[str, Tensor]) -> Tensor | float:
+        """Return how much each image's loss on a stream counts: those that carry gradient none, the others for all."""
+        if name not in live or self.projection is None or self.projection.live_share is None:
+            return 1.0
+        return (1 - live[name]) / (1 - self.projection.live_share)
 
     @torch.no_grad()
     def predict(self, noisy: Streams, instants: Instants, labels: Tensor) -> Streams:
@@ -140,3 +151,10 @@ class JointModel(nn.Module):
         """Call the network on streams of their natural scale: it never sees, or has to output, a scale's magnitude."""
         outputs = self.denoiser(self.process.unscaled(noisy), self.process.conditions(times), labels)
         return self.process.scaled_predictions(outputs)
+
+
+def _carrying_gradient(streams: Streams, live: Mapping[str, Tensor]) -> Streams:
+    """Return streams `(B, C, H, W)` that carry gradient for the images `(B,)` whose entry is not 0."""
+    return streams | {
+        name: torch.where(column(mask) > 0, streams[name], streams[name].detach()) for name, mask in live.items()
+    }

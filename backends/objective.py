@@ -72,7 +72,8 @@ class Objective:
             return draws.of(places, "posterior", lambda size, generator: _normal(size, shape[1:], generator))[""]
 
         observation = self.parts.space.observe(encoded, normal)
-        return TrainingBatch(observation, labels, noise, times, self._drop_semantics(draws, places))
+        shown, live = self._drop_semantics(draws, places), self._live_semantics(draws, places)
+        return TrainingBatch(observation, labels, noise, times, shown=shown, live=live)
 
     def _drop_labels(self, labels: Tensor, draws: StepDraws, places: range) -> Tensor:
         dropped = draws.of(places, "labels", _uniform)[""] < self.settings.class_dropout
@@ -84,6 +85,13 @@ class Objective:
             return {}
         drawn = draws.of(places, "semantics", _uniform)[""]
         return {SEMANTIC: (drawn >= self.settings.semantic_dropout).float()}
+
+    def _live_semantics(self, draws: StepDraws, places: range) -> dict[str, Tensor]:
+        """Return through which images the projection learns, where it does not through all: each image's own draw."""
+        share = self.parts.model.projection.live_share if self.parts.model.projection is not None else None
+        if share is None:
+            return {}
+        return {SEMANTIC: (draws.of(places, "live", _uniform)[""] < share).float()}
 
 
 def _uniform(size: int, generator: torch.Generator) -> Streams:

@@ -110,6 +110,12 @@ def _projection_problems(recipe: RecipeSettings) -> Iterator[Problem]:
     elif projection.channels > encoder.width():
         channels = projection.channels
         yield ("projection", "channels"), f"{channels} channels from {encoder.width()} features of '{encoder.name}'"
+    elif projection.learns_from_image_alone() and not _stream_settings(recipe, SEMANTIC).stop_gradient:
+        yield (
+            ("streams", "semantic", "stop_gradient"),
+            "a live target would move a projection that learns from the image's loss alone "
+            "(stop_gradient=true, or projection.learns_from=all)",
+        )
 
 
 def _space_problems(recipe: RecipeSettings) -> Iterator[Problem]:

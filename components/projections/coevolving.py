@@ -5,6 +5,13 @@ Ortho and Cov. Their exact forms are not; the forms and defaults here are our ch
 to lower the loss without learning anything: the stop-gradient (in the process) against flattening the stream, the
 norm against inflating it above the noise, Cov and Ortho against several copies of one direction, whose independent
 noises would average out, VF against forgetting which positions of the image resemble each other.
+
+None of them guards against losing the meaning. With a detached target and a live noisy stream, the gradient of the
+semantic loss `|D(z_t) - z|^2` with respect to `z` is `2 t J^T (D(z_t) - z)`, `J = dD/dz_t`: descent pushes the stream
+along its own unpredictable residual. The norm forbids growth, so `P` turns towards features that the network cannot
+predict, while rank, variance and covariance stay as they should be. `learns_from: image` (our choice, unpublished)
+removes that force: a share of the images carries gradient and has no semantic loss, the others have both losses and
+carry none. It costs nothing, and the gradient of `P` is that of the image's loss over the live images.
 """
 
 from __future__ import annotations
@@ -39,6 +46,11 @@ class CoevolvingProjection(Projection):
     def learning_rate(self) -> float | None:
         """Own learning rate of `P`, or None for the network's."""
         return self.settings.lr
+
+    @property
+    def live_share(self) -> float | None:
+        """Share of the images through which `P` learns, from the image's loss alone; None: all, from all losses."""
+        return self.settings.live_share if self.settings.learns_from == "image" else None
 
     def _fit(self, statistics: FeatureStatistics) -> Tensor:
         if self.settings.init == "pca":

@@ -41,6 +41,14 @@ class Projection(nn.Module):
         """Own learning rate of the parameters, or None for the network's."""
         return None
 
+    @property
+    def live_share(self) -> float | None:
+        """Share of the images of a batch through which it learns, or None for all of them.
+
+        The others see the stream without gradient; those that carry gradient have no loss on the stream.
+        """
+        return None
+
     def fit(self, grids: Iterable[Tensor], merge: Merge = ALONE) -> None:
         """Take feature statistics from grids `(B, D, h, w)` of the data set, this process' share of them."""
         statistics = FeatureStatistics(grids, self.features, merge)

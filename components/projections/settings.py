@@ -20,6 +20,10 @@ class ProjectionSettings(Settings):
         """Return whether the projection changes during training."""
         return False
 
+    def learns_from_image_alone(self) -> bool:
+        """Return whether the image's loss moves the projection, and that on its own stream does not."""
+        return False
+
 
 @register("projection", "pca", builds=".pca:PCAProjection")
 class PCASettings(ProjectionSettings):
@@ -54,7 +58,20 @@ class CoevolvingSettings(ProjectionSettings):
     norm_eps: float = Field(1e-4, gt=0, description="added to the variance by the batch norm")
     norm_momentum: float = Field(0.1, gt=0, le=1, description="step of the batch norm's running statistics")
     lr: float | None = Field(None, gt=0, description="own learning rate; empty: the network's")
+    learns_from: Literal["all", "image"] = Field(
+        "all", description="losses that move the projection through the noisy stream: all, or the image's alone"
+    )
+    live_share: float = Field(
+        0.25,
+        gt=0,
+        lt=1,
+        description="learns_from image: share of the images whose stream carries gradient and has no loss of its own",
+    )
 
     def learns(self) -> bool:
         """Return whether the projection changes during training: it does."""
         return True
+
+    def learns_from_image_alone(self) -> bool:
+        """Return whether the image's loss moves the projection, and that on its own stream does not."""
+        return self.learns_from == "image"

@@ -152,7 +152,7 @@ def half_shown(model: JointModel, batch: int = 16) -> tuple[TrainingBatch, Tenso
     noise, times = model.process.sample_noise(batch, generator), model.process.sample_times(batch, generator)
     shown = (torch.arange(batch) % 2 == 0).float()
     labels = torch.zeros(batch, dtype=torch.long)
-    return TrainingBatch(observe(batch), labels, noise, times, {"semantic": shown}), shown
+    return TrainingBatch(observe(batch), labels, noise, times, shown={"semantic": shown}), shown
 
 
 def test_an_image_without_semantics_sees_zeros_and_has_no_loss_on_them() -> None:

@@ -140,7 +140,7 @@ def test_the_same_seed_gives_the_same_weights_bit_for_bit(tmp_path: Path) -> Non
 def test_stopping_and_going_on_equals_not_stopping(
     tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch, data: str, stop_at: int
 ) -> None:
-    values = [*QUICK_JOINT, "train.steps=6", "train.micro_batch=4"]
+    values = [*QUICK_JOINT, "train.steps=6", "train.micro_batch=4", "projection.learns_from=image"]
     if data == "webdataset":
         shards = f"data.shards={write_shards(photos)}/photos-{{000..003}}.tar"
         values = [*values[1:], "data=webdataset", shards, f"data.cache={tmp_path}", "data.expect_classes=2"]

@@ -126,6 +126,10 @@ def test_every_mistake_is_reported_at_once_with_its_line(tmp_path: Path) -> None
         (["encoder=null"], "encoder: a projection needs an encoder"),
         (["projection=null"], "projection: an encoder needs a projection"),
         (["projection.channels=200"], "projection.channels: 200 channels from 96 features"),
+        (
+            ["projection.learns_from=image", "streams.semantic.stop_gradient=false"],
+            "a live target would move a projection that learns from the image's loss alone",
+        ),
         (["encoder=dinov2_bas_reg"], "encoder: unknown encoder 'dinov2_bas_reg', did you mean 'dinov2_base_reg'?"),
         (["encoder={name: dinov2_base_reg, image_size: 225}"], "encoder.image_size: must be a multiple of 14"),
         (
