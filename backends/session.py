@@ -40,6 +40,7 @@ from .reporting.run_report import refresh_run_report
 from .run_data import RunData
 from .run_folder import ENVIRONMENT, RECIPE, RunFolder, write_atomically, write_json
 from .screen import screen_rows
+from .semantic_health import SemanticHealth, summary
 from .training import NotFinite, Trainer, due, fit_statistics
 
 PROFILE = "profile"
@@ -90,6 +91,7 @@ class Session:
         assembly.model.to(self.fabric.device)
         self.attention = settle(assembly.model.denoiser, self.fabric.device, self.precision)
         how: Any = {"precision": self.precision, "console": self.console}
+        self.health = SemanticHealth(assembly, self.fabric.device, self.console.warn)
         self.scoring = Scoring(assembly, assembly.score, self.fabric, **how) if assembly.score is not None else None
 
     def run(self, *, last: bool = True, profiled: bool = False, accept_data: bool = False) -> RunResult:
@@ -292,19 +294,28 @@ class Session:
         train = self.assembly.train
         last = step == train.steps
         drawn = last or due(step, train.picture_every)
-        scores: dict[str, float] = {}
+        scores = self._semantic_health(trainer, step)
         if drawn:
             self._draw(trainer, step)
         if self.scoring is not None and (last or due(step, self.scoring.settings.every)):
             release_freed_memory()
             average = self.scoring.settings.weights == "average"
             record = self.scoring.record(self.folder, trainer.average() if average else trainer.last(), step)
-            scores = {f"score/{name}": value for name, value in record["scores"].items()}
+            scores |= {f"score/{name}": value for name, value in record["scores"].items()}
         if self.data.changes and (last or due(step, train.log_every)):
             scores["data_changes"] = float(len(self.data.changes))
         if drawn and not last:
             self._report()
         return scores
+
+    def _semantic_health(self, trainer: Trainer, step: int) -> dict[str, float]:
+        """Measure what the moving average's semantic stream holds; one that does not learn is measured at the end."""
+        train, own = self.assembly.train, self.assembly.model.projection
+        learns = own is not None and any(True for _ in own.parameters())
+        if own is None or not (step == train.steps or (learns and due(step, train.health_every))):
+            return {}
+        projection = trainer.average().projection
+        return self.health.measure(projection) if self.fabric.is_global_zero and projection is not None else {}
 
     def _draw(self, trainer: Trainer, step: int) -> None:
         average = trainer.average()
@@ -338,6 +349,8 @@ class Session:
             self.console.say(f"samples    {folder}/samples/step-{self.assembly.train.steps:08d}.png")
         if SEMANTIC in self.assembly.streams:
             self.console.say(f"semantics  {folder}/semantics/evolution.png")
+        if said := summary(self.health.latest):
+            self.console.say(f"stream     {said}")
         if (self.folder.path / REPORT).exists():
             self.console.say(f"report     {folder}/{REPORT}")
         self.console.say(f"next       latsem sample {folder} -n 16 --seed 1")

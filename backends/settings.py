@@ -73,6 +73,12 @@ class TrainSettings(Settings):
     log_every: int = Field(50, ge=1, description="steps between lines of metrics.jsonl")
     picture_every: int = Field(500, ge=0, description="steps between pictures; 0: only at the end")
     picture_images: int = Field(64, ge=0, description="generated images in a picture; 0: none")
+    health_every: int = Field(
+        250,
+        ge=0,
+        description="steps between measurements of what a semantic stream that is learned holds, beside a fixed "
+        "projection; 0: only at the end",
+    )
     checkpoint_every: int = Field(1000, ge=0, description="steps between checkpoints; 0: only at the end")
     skip_nonfinite: int = Field(
         0, ge=0, description="steps with a loss or gradient that is not finite that are left out before the run fails"
