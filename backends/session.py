@@ -91,7 +91,7 @@ class Session:
         assembly.model.to(self.fabric.device)
         self.attention = settle(assembly.model.denoiser, self.fabric.device, self.precision)
         how: Any = {"precision": self.precision, "console": self.console}
-        self.health = SemanticHealth(assembly, self.fabric.device, self.console.warn)
+        self.health = SemanticHealth(assembly, self.fabric, self.console.warn)
         self.scoring = Scoring(assembly, assembly.score, self.fabric, **how) if assembly.score is not None else None
 
     def run(self, *, last: bool = True, profiled: bool = False, accept_data: bool = False) -> RunResult:
@@ -294,7 +294,7 @@ class Session:
         train = self.assembly.train
         last = step == train.steps
         drawn = last or due(step, train.picture_every)
-        scores = self._semantic_health(trainer, step)
+        scores = self.health.after_step(step, trainer.average)
         if drawn:
             self._draw(trainer, step)
         if self.scoring is not None and (last or due(step, self.scoring.settings.every)):
@@ -307,15 +307,6 @@ class Session:
         if drawn and not last:
             self._report()
         return scores
-
-    def _semantic_health(self, trainer: Trainer, step: int) -> dict[str, float]:
-        """Measure what the moving average's semantic stream holds; one that does not learn is measured at the end."""
-        train, own = self.assembly.train, self.assembly.model.projection
-        learns = own is not None and any(True for _ in own.parameters())
-        if own is None or not (step == train.steps or (learns and due(step, train.health_every))):
-            return {}
-        projection = trainer.average().projection
-        return self.health.measure(projection) if self.fabric.is_global_zero and projection is not None else {}
 
     def _draw(self, trainer: Trainer, step: int) -> None:
         average = trainer.average()

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from .charts import Chart, Series
-from .run_files import SCORE, LogLine
+from .run_files import FIXED, SCORE, SEMANTIC_HEALTH, LogLine
 
 COUNTERS = ("step", "images")
 TITLES = {
@@ -15,6 +15,11 @@ TITLES = {
     "gradient_norm": "Gradient norm",
     "error": "Error by stream",
     "std": "Spread by stream",
+    "semantic/accuracy": "Semantic stream: accuracy of nearest neighbours",
+    "semantic/variance": "Semantic stream: share of the features' variance",
+    "semantic/rank": "Semantic stream: effective rank",
+    "semantic/neighbours": "Semantic stream: correlation of neighbours",
+    "semantic/angle": "Semantic stream: angle to the fixed projection, degrees",
     "lr": "Learning rate",
     "images_per_second": "Images per second",
     "waiting_for_data": "Share of the time waiting for data",
@@ -25,7 +30,8 @@ TITLES = {
 def training_charts(log: Sequence[LogLine], streams: Mapping[str, Any]) -> list[Chart]:
     """Return everything that was logged but scores: `loss` with the loss of every stream, and so on by prefix.
 
-    Losses that belong to no stream are regularisers, of another size than a loss, and have a chart of their own.
+    Losses that belong to no stream are regularisers, of another size than a loss, and have a chart of their own. So has
+    each figure of what the semantic stream holds, with that of the fixed projection in it.
     """
     names = list(dict.fromkeys(name for line in log for name in line if name not in COUNTERS))
     groups: dict[str, list[str]] = {}
@@ -58,4 +64,6 @@ def _group(name: str, streams: Mapping[str, Any]) -> str:
     prefix, _, rest = name.partition("/")
     if prefix == "loss" and rest and streams and rest not in streams:
         return "Regularisers"
+    if f"{prefix}/" == SEMANTIC_HEALTH:
+        return name.removesuffix(FIXED)
     return prefix

@@ -17,6 +17,10 @@ LogLine = Mapping[str, Any]
 SCORE = "score/"
 """What the names of scores begin with in a log."""
 
+SEMANTIC_HEALTH = "semantic/"
+FIXED = "_fixed"
+"""What the names of figures of the semantic stream begin with, and those of the fixed projection beside it end with."""
+
 
 @dataclass(frozen=True)
 class Record:

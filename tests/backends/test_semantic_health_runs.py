@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import QUICK_JOINT, log_of
+from lightning_fabric import Fabric
 
+from latsem.backends.reporting.run_files import read_run
+from latsem.backends.reporting.run_report import run_view
 from latsem.backends.semantic_health import SemanticHealth, summary
 from latsem.recipes import load
 from latsem.recipes.assemble import assemble
@@ -35,6 +38,15 @@ def test_a_stream_that_learns_is_measured_on_the_way_and_a_fixed_one_at_the_end(
     assert fixed[4]["semantic/rank"] == pytest.approx(fixed[4]["semantic/rank_fixed"], rel=0.15)
 
 
+def test_the_report_has_a_chart_for_each_figure_with_the_fixed_projection_in_it(tmp_path: Path) -> None:
+    folder = load("pixel_coredi", [*QUICK_JOINT, "train.health_every=2"]).run(root=tmp_path, quiet=True).folder
+    charts = {chart.name: chart for chart in run_view(read_run(folder)).training_charts}
+    for name in MEASURED - {"semantic/angle"}:
+        assert [series.name for series in charts[name].series] == [name, f"{name}_fixed"]
+        assert [step for step, _ in charts[name].series[0].points] == [2, 4]
+    assert "semantic/angle" in charts
+
+
 def test_images_without_labels_or_without_semantics_have_no_accuracy(tmp_path: Path) -> None:
     unlabelled = load("pixel_coredi", [*QUICK_JOINT, "data.labels=none"]).run(root=tmp_path, quiet=True).folder
     assert set(health_lines(unlabelled)[4]) & MEASURED == MEASURED - {"semantic/accuracy"}
@@ -50,7 +62,7 @@ def test_a_stream_that_loses_its_meaning_is_reported_once() -> None:
     assert features is not None
     projection.fit([features])
     said: list[str] = []
-    health = SemanticHealth(assembly, torch.device("cpu"), said.append)
+    health = SemanticHealth(assembly, Fabric(accelerator="cpu", devices=1), said.append)
     healthy = health.measure(projection)
     assert said == [] and healthy["semantic/accuracy"] > 0.9
     # The directions of least variance hold next to nothing of what the encoder says.
