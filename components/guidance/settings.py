@@ -12,7 +12,7 @@ from ..settings import Settings
 from ..streams import IMAGE
 
 Instant = Annotated[float, Field(ge=0, le=1)]
-GuidedStreams = Annotated[list[str], Field(min_length=1)] | Literal["all"]
+GuidedStreams = list[str] | Literal["all"]
 
 
 class Contrast(Settings):
@@ -32,8 +32,11 @@ class Contrast(Settings):
 
     @field_validator("streams", mode="before")
     @classmethod
-    def _one_name(cls, value: object) -> object:
-        return [value] if isinstance(value, str) and value != "all" else value
+    def _names(cls, value: object) -> object:
+        names = [value] if isinstance(value, str) and value != "all" else value
+        if names != "all" and not (isinstance(names, list) and names and all(isinstance(name, str) for name in names)):
+            raise ValueError("needs names of streams in a list, or all")
+        return names
 
     @model_validator(mode="after")
     def _ordered(self) -> Contrast:

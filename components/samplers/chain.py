@@ -10,7 +10,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise, repeat
 
 from torch import Tensor
 
@@ -62,8 +62,9 @@ def spaced_chain(path: DiffusionPath, steps: int) -> list[ChainStep]:
     """
     if steps > len(path):
         raise ValueError(f"sampler.steps is {steps}, but the process has {len(path)} steps: take at most as many")
-    # In exact arithmetic, halves to even. DiT adds strides up in floating point, which can move a half by one.
-    indices = [round(step * (len(path) - 1) / (steps - 1)) for step in range(steps)]
+    # Added up in floating point as DiT does: a product would round some halves to the other side (of 27 steps, one).
+    stride = (len(path) - 1) / (steps - 1)
+    indices = [round(place) for place in accumulate(repeat(stride, steps - 1), initial=0.0)]
     levels = [1.0, *path.alphas_bar[indices].tolist()]
     chain = [
         ChainStep(index, kept, kept_next) for index, (kept_next, kept) in zip(indices, pairwise(levels), strict=True)

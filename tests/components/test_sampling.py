@@ -507,6 +507,16 @@ def test_a_spaced_chain_has_the_levels_of_the_path(steps: int) -> None:
     assert math.prod(1 - step.beta for step in chain) == pytest.approx(float(CHAIN.alphas_bar[-1]))
 
 
+def test_the_steps_of_a_chain_are_those_of_dits_respacing() -> None:
+    """`space_timesteps` of its `respace.py` for one section; 27 and 163 steps are among those with halves."""
+    for steps in (*range(2, 200), 250, 500, 999, 1000):
+        place, wanted = 0.0, []
+        for _ in range(steps):
+            wanted.append(round(place))
+            place += 999 / (steps - 1)
+        assert [step.index for step in spaced_chain(CHAIN, steps)][::-1] == wanted
+
+
 @pytest.mark.parametrize("name", ["ddpm", "ddim"])
 def test_more_steps_than_the_process_has_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match="sampler.steps is 1001, but the process has 1000 steps"):

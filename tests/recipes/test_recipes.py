@@ -139,6 +139,8 @@ def test_every_mistake_is_reported_at_once_with_its_line(tmp_path: Path) -> None
         ),
         (["denoiser.heads=3"], "denoiser.heads: 3 heads do not divide a width of 128"),
         (["guidance.streams=[imag]"], "guidance.streams: there is no stream 'imag'"),
+        (["guidance.streams=[]"], "guidance.streams: needs names of streams in a list, or all"),
+        (["guidance.streams=[image, 3]"], "guidance.streams: needs names of streams in a list, or all"),
         (["guidance.channels=4"], "guidance.channels: 4 channels of a stream 'image' that has 3"),
         (["guidance.channels=0"], "guidance.channels: Input should be greater than or equal to 1"),
         (["guidance.streams=[semantic]", "guidance.channels=3"], "guidance.channels: counts channels of the stream"),
