@@ -16,11 +16,8 @@ from ..paths import FlowPath
 from ..predictor import Instants, Predictor, Progress
 from ..streams import Streams
 from .forms import diffusion, score_factor
-from .ode import advance
+from .ode import DATA, advance
 from .settings import StochasticSettings
-
-# With leads a path may end a rounding error before 1.
-DATA = 1 - 1e-9
 
 
 class Stochastic(ABC):

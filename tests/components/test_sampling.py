@@ -141,6 +141,19 @@ def test_a_constant_velocity_is_followed_exactly_in_every_streams_own_time(name:
         assert torch.allclose(end[key], value + rates[key], atol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["euler", "heun", *SDES])
+@pytest.mark.parametrize("steps", [2, 7, 13])
+def test_no_velocity_is_used_at_data(name: str, steps: int) -> None:
+    """An x-prediction is divided by 1 - t: a stream that arrives, early or last, takes the slope where it came from."""
+    start = {"image": torch.randn(2, 3, 2, 2), "semantic": torch.randn(2, 1, 2, 2)}
+
+    def velocity(streams: Streams, instants: Instants) -> Streams:
+        return {key: x / (1 - instants[key]) if instants[key] < 1 else x * math.nan for key, x in streams.items()}
+
+    end = sampler_of(name, AHEAD, steps=steps).sample(velocity, start, FreshNoise(start))
+    assert all(bool(x.isfinite().all()) for x in end.values())
+
+
 def solve(name: str, path: FlowPath = FLOW, **settings: object) -> dict[str, float]:
     """Return the errors of dx/dt = -2 t x from x(0) = 1, in every stream's own time; the answer at 1 is exp(-1)."""
 
