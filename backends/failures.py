@@ -2,9 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
 from torch import distributed
 
-from .errors import system_line
+from .errors import RunFailed, system_line
+
+NOTHING_KEPT = "nothing is kept yet"
+
+
+@contextmanager
+def one_line_failures(kept: Callable[[], str]) -> Iterator[None]:
+    """Report in one line what fails around a run: a full disk, a process that dies, images that are gone.
+
+    Args:
+        kept: returns what the run has kept.
+
+    Raises:
+        RunFailed: instead of the error, if one line says why.
+    """
+    try:
+        yield
+    except Exception as error:
+        reason = reason_of(error)
+        if reason is None:
+            raise
+        left = kept()
+        then = "" if left == NOTHING_KEPT else "; the same command goes on from there"
+        raise RunFailed(f"{reason}; {left}{then}") from error
 
 
 def reason_of(error: Exception) -> str | None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -13,10 +11,20 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from ..components.atomic_files import replacing
 from .errors import UserError
-from .run_folder import differences, write_json
+from .files import MissingFile, Shape, Text, UnreadableFile, read_json, write_json
+from .pictures import save_picture
+from .run_folder import differences
 
 DESCRIPTION = "samples.json"
+
+
+class DescriptionShape(Shape):
+    """What `samples.json` contains."""
+
+    count: int
+    protocol: dict[Text, Any]
 
 
 class ImageSet:
@@ -38,7 +46,7 @@ class ImageSet:
             raise UserError(f"{self.folder}: is a file; name a folder, or a file that ends in .npz")
         there = self._described()
         if there is None:
-            if self.folder.exists() and any(self.folder.iterdir()):
+            if self.folder.exists() and any(not _is_left_over(entry) for entry in self.folder.iterdir()):
                 raise UserError(f"{self.folder}: is not empty, and holds no samples of latsem; take another folder")
         elif there["protocol"] != protocol:
             changed = "; ".join(differences(there["protocol"], protocol))
@@ -72,32 +80,30 @@ class ImageSet:
 
     def write(self, index: int, pixels: Tensor) -> None:
         """Write an image `(3, H, W)` uint8."""
-        path = self.path(index)
-        beside = path.with_name(f".{path.name}.{os.getpid()}")
-        Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy()).save(beside, format="PNG")
-        beside.replace(path)
+        save_picture(Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy()), self.path(index))
 
     def _described(self) -> dict[str, Any] | None:
-        path = self.folder / DESCRIPTION
         try:
-            described: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
+            return read_json(self.folder / DESCRIPTION, DescriptionShape)
+        except MissingFile:
             return None
-        except ValueError:
-            raise UserError(f"{path}: damaged; take another folder") from None
-        return described
+        except UnreadableFile as error:
+            raise UserError(f"{error}; take another folder") from None
+
+
+def _is_left_over(entry: Path) -> bool:
+    """Return whether a process that was ended left this behind before it had written a description."""
+    return entry.name.startswith(f".{DESCRIPTION}.")
 
 
 def pack(images: ImageSet, labels: list[int], target: Path) -> None:
     """Write all images as one `.npz`, an image at a time: `arr_0` `(N, H, W, 3)` uint8, `arr_1` labels `(N,)` int64."""
-    beside = target.with_name(f".{target.name}.{os.getpid()}")
     width, height = Image.open(images.path(0)).size
     pixels = (np.asarray(Image.open(images.path(index))).tobytes() for index in range(len(labels)))
-    with zipfile.ZipFile(beside, "w", zipfile.ZIP_STORED) as archive:
+    with replacing(target) as beside, zipfile.ZipFile(beside, "w", zipfile.ZIP_STORED) as archive:
         _add_array(archive, "arr_0", (len(labels), height, width, 3), np.dtype(np.uint8), pixels)
         numbers = np.asarray(labels, np.int64)
         _add_array(archive, "arr_1", numbers.shape, numbers.dtype, iter([numbers.tobytes()]))
-    beside.replace(target)
 
 
 def _add_array(

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ..components.atomic_files import replacing
 from ..components.images import to_pixels
 
 GAP = 2
@@ -32,9 +33,8 @@ def grid_picture(images: Tensor, columns: int | None = None) -> Image.Image:
 def save_picture(picture: Image.Image, path: Path) -> None:
     """Write a PNG, atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}")
-    picture.save(beside, format="PNG")
-    beside.replace(path)
+    with replacing(path) as beside:
+        picture.save(beside, format="PNG")
 
 
 def semantic_colours(stream: Tensor) -> Tensor:

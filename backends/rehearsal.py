@@ -30,7 +30,7 @@ from .loader import IMAGES, LABEL, Batch, BatchPlan, Key
 from .metering import MemoryMeter, bytes_of, tensors_of
 from .model import JointModel
 from .run_folder import RunFolder
-from .session import reconstructed_images
+from .screen import reconstructed_images
 from .space import Encoded
 from .training import FIT_BATCH, Trainer, fit_statistics
 

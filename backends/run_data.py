@@ -10,7 +10,8 @@ from ..components.data.record import SourceRecord, shown_classes
 from ..components.data.source import Source
 from .checkpointing.store import checkpoints, step_of
 from .errors import UserError
-from .run_folder import RunFolder, write_json
+from .files import write_json
+from .run_folder import RunFolder
 
 FORMAT = 1
 

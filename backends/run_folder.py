@@ -2,57 +2,55 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import re
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from .errors import UserError
+from pydantic import Field
 
-LOCK = ".lock"
+from .errors import UserError
+from .files import MissingFile, Shape, Text, UnreadableFile, read_json, short_digest, write_json
+from .run_lock import RunLock
+
 RECIPE, ENVIRONMENT = "recipe.yaml", "environment.json"
 BEGINNING = (RECIPE, ENVIRONMENT)
 """What is written before a folder is a run folder, which it is by its resolved recipe."""
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Replace a file in one step: readers see the old text or the new, never half of it.
-
-    Raises:
-        OSError: it cannot be written; the old text stays.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        beside.write_text(text, encoding="utf-8")
-        beside.replace(path)
-    except OSError:
-        beside.unlink(missing_ok=True)
-        raise
-
-
-def json_text(value: Any) -> str:
-    """Return a value as indented JSON; NaN and infinity are refused."""
-    return json.dumps(value, indent=2, allow_nan=False) + "\n"
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write a value as indented JSON, atomically; NaN and infinity are refused."""
-    write_atomically(path, json_text(value))
-
-
-def short_digest(value: Any) -> str:
-    """Return six hex digits that tell JSON values apart in names of files and folders."""
-    return hashlib.blake2b(json.dumps(value, sort_keys=True).encode(), digest_size=3).hexdigest()
-
-
 Values = dict[str, Any]
 """A recipe with every value, as JSON."""
+
+
+class _TrainShape(Shape):
+    steps: int | None = None
+
+
+class _RecipeShape(Shape):
+    train: _TrainShape = Field(default_factory=_TrainShape)
+    fabric: dict[Text, Any] = Field(default_factory=dict)
+    plugins: list[Text] = Field(default_factory=list)
+
+
+class ReportedShape(Shape):
+    """What a report shows of `resolved.json`; older runs have less of it, imported ones say where they came from."""
+
+    recipe: _RecipeShape = Field(default_factory=_RecipeShape)
+    num_classes: int | None = Field(None, ge=0)
+    feed: Text | None = None
+    streams: dict[Text, dict[Text, Any]] = Field(default_factory=dict)
+    resolved: dict[Text, Any] = Field(default_factory=dict)
+    imported: dict[Text, Any] = Field(default_factory=dict)
+
+
+class RunShape(ReportedShape):
+    """What `resolved.json` contains at least."""
+
+    recipe: _RecipeShape
 
 
 def _as_it_is(recipe: Values) -> Values:
@@ -81,7 +79,7 @@ class RunFolder:
     """
 
     def __init__(self, path: Path, complete: Callable[[Values], Values] = _as_it_is) -> None:
-        self.path, self._complete = path, complete
+        self.path, self._complete, self._lock = path, complete, RunLock(path)
 
     def at(self, path: Path) -> RunFolder:
         """Return the folder at another path."""
@@ -140,6 +138,14 @@ class RunFolder:
         """
         return self._complete(self._read()["recipe"])
 
+    def belongs_to(self, recipe: Values) -> bool:
+        """Return whether this is the run of a recipe; one that cannot be read is none, and is warned of."""
+        try:
+            return self.resolved.is_file() and same_run(self.recipe(), recipe)
+        except UnreadableFile as error:
+            warnings.warn(f"{error}; this run is left out", stacklevel=2)
+            return False
+
     def note_place(self, recipe: Values) -> None:
         """Note where the run goes on, so that what is done with it later is done there, too; for who holds it alone."""
         values = self._read()
@@ -154,23 +160,34 @@ class RunFolder:
         if noted != values.get("resolved"):
             write_json(self.resolved, {**values, "resolved": noted})
 
+    def become(self, recipe: Values) -> None:
+        """Make this the run of a recipe of more steps, or of data at another place; for who holds it alone."""
+        values = self._read()
+        if recipe["train"]["steps"] > values["recipe"]["train"]["steps"]:
+            # In this order: a run of more steps must not look done.
+            self.done.unlink(missing_ok=True)
+        write_json(self.resolved, {**values, "recipe": recipe})
+
     def num_classes(self) -> int:
         """Return the number of classes of the data that the run was trained on.
 
         Raises:
             UserError: the folder holds no run.
         """
-        return int(self._read()["num_classes"])
+        found = self._read().get("num_classes")
+        if found is None:
+            raise UserError(f"{self.resolved}: damaged (num_classes is missing)")
+        return int(found)
 
     def feed(self) -> str | None:
         """Return what the run's training batches began to come from, None before it began."""
         return self._read().get("feed") if self.resolved.is_file() else None
 
     def _read(self) -> Values:
-        if not self.resolved.is_file():
-            raise UserError(f"{self.path}: not a run folder (it has no resolved.json){self._runs_inside()}")
-        values: Values = json.loads(self.resolved.read_text(encoding="utf-8"))
-        return values
+        try:
+            return read_json(self.resolved, RunShape)
+        except MissingFile:
+            raise UserError(f"{self.path}: not a run folder (it has no resolved.json){self._runs_inside()}") from None
 
     def _runs_inside(self) -> str:
         inside = [path.parent.name for path in sorted(self.path.glob("*/resolved.json"))]
@@ -180,27 +197,21 @@ class RunFolder:
     def occupied(self, recipe: Values) -> Iterator[None]:
         """Keep every other process from training in this folder.
 
-        The lock goes with the process that holds it, however that ends.
-
         Raises:
             UserError: another process trains here, or the folder was taken by a run of another recipe meanwhile.
         """
-        from filelock import FileLock, Timeout  # noqa: PLC0415 - kept off the path to `list` and `show`
-
-        self.path.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.path / LOCK)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise UserError(
-                f"{self.path}: another process is training this run; wait for it, or train another with --name"
-            ) from None
-        try:
+        with self._lock.held():
             if self.resolved.is_file():
                 _refuse_other_run(self, recipe)
             yield
-        finally:
-            lock.release()
+
+    def require_held(self) -> None:
+        """Check before a write, while this process trains here, that the folder is still the one that it locked.
+
+        Raises:
+            RunFailed: it was removed, or replaced by that of another run.
+        """
+        self._lock.require()
 
 
 def folder_name(name: str) -> str:
@@ -240,7 +251,7 @@ def claim_folder(
         return folder
     for path in sorted(family.glob("*"), reverse=True):
         folder = RunFolder(path, complete)
-        if folder.resolved.is_file() and same_run(folder.recipe(), recipe):
+        if folder.belongs_to(recipe):
             return folder
     return RunFolder(family / _new_name(recipe), complete)
 

@@ -15,6 +15,7 @@ from .checkpointing.weights import load_newest
 from .console import RunConsole
 from .errors import UserError
 from .evaluation.scoring import weights_digest
+from .files import short_digest
 from .generation import ImageGenerator, LabelChoice
 from .hardware import code_version, resolve_precision
 from .image_set import ImageSet, pack
@@ -22,7 +23,7 @@ from .launching import launch, leave
 from .loader import pieces
 from .pictures import grid_picture, save_picture
 from .processes import in_first
-from .run_folder import RunFolder, short_digest
+from .run_folder import RunFolder
 
 AT_ONCE = 64
 

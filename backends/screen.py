@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
+
 from .assembly import Assembly
 from .hardware import precision_reason
 from .loader import BatchPlan
@@ -51,3 +53,14 @@ def batch_row(plan: BatchPlan) -> str:
 def steps_row(steps: int, epochs: float) -> str:
     """Return the length of a run."""
     return f"{steps:,} = {epochs:.1f} epochs"
+
+
+RECONSTRUCTED = {"cpu": 2**17, "cuda": 2**24}
+"""Pixels that are reconstructed to say what the space loses: 128 images of 32 x 32; of 256 x 256 two on a CPU, which
+takes seconds for each, and 256 on a GPU."""
+
+
+def reconstructed_images(assembly: Assembly, device: torch.device) -> int:
+    """Return how many of the first images show what the space loses."""
+    pixels = RECONSTRUCTED.get(device.type, RECONSTRUCTED["cpu"])
+    return min(256, max(1, pixels // assembly.source.image_size**2), len(assembly.source))

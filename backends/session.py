@@ -9,7 +9,6 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
@@ -26,7 +25,8 @@ from .errors import Interrupted, RunFailed, system_line
 from .evaluation.protocol import answers, matches
 from .evaluation.records import Record, score_lines, scores_of
 from .evaluation.scoring import Scoring
-from .failures import reason_of
+from .failures import NOTHING_KEPT, one_line_failures
+from .files import write_atomically, write_json
 from .generation import ImageGenerator
 from .hardware import device_name, environment, release_freed_memory, resolve_precision
 from .launching import launch, leave
@@ -38,22 +38,12 @@ from .replay import write_replay
 from .reporting.page import FILE as REPORT
 from .reporting.run_report import refresh_run_report
 from .run_data import RunData
-from .run_folder import ENVIRONMENT, RECIPE, RunFolder, write_atomically, write_json
-from .screen import screen_rows
+from .run_folder import ENVIRONMENT, RECIPE, RunFolder, Values, same_run
+from .screen import reconstructed_images, screen_rows
 from .semantic_health import SemanticHealth, summary
 from .training import NotFinite, Trainer, due, fit_statistics
 
 PROFILE = "profile"
-
-RECONSTRUCTED = {"cpu": 2**17, "cuda": 2**24}
-"""Pixels that are reconstructed to say what the space loses: 128 images of 32 x 32; of 256 x 256 two on a CPU, which
-takes seconds for each, and 256 on a GPU."""
-
-
-def reconstructed_images(assembly: Assembly, device: torch.device) -> int:
-    """Return how many of the first images show what the space loses."""
-    pixels = RECONSTRUCTED.get(device.type, RECONSTRUCTED["cpu"])
-    return min(256, max(1, pixels // assembly.source.image_size**2), len(assembly.source))
 
 
 @dataclass(frozen=True)
@@ -75,10 +65,17 @@ class RunResult:
 
 
 class Session:
-    """Runs one assembly in one folder."""
+    """Runs one assembly in one folder.
 
-    def __init__(self, assembly: Assembly, folder: RunFolder, *, quiet: bool = False) -> None:
-        self.assembly = assembly
+    Args:
+        begun: the recipe that the run folder has until its checkpoint is loaded, if the run is resumed with more steps
+            or with data at another place; None: the same.
+    """
+
+    def __init__(
+        self, assembly: Assembly, folder: RunFolder, *, quiet: bool = False, begun: Values | None = None
+    ) -> None:
+        self.assembly, self.begun = assembly, assembly.recipe if begun is None else begun
         self.fabric: Fabric = launch(assembly.fabric)
         # A new folder is named by the time, which processes may read differently.
         self.folder = folder.at(Path(self.fabric.broadcast(str(folder.path))))
@@ -108,7 +105,7 @@ class Session:
             UserError: another process is training in the folder, none of its checkpoints is whole, the data have
                 changed, or the disk is too small.
         """
-        with self._failing_in_one_line():
+        with one_line_failures(self._kept):
             return self._run(last, profiled, accept_data)
 
     def _run(self, last: bool, profiled: bool, accept_data: bool) -> RunResult:
@@ -117,7 +114,8 @@ class Session:
         self.fit()
         self.screen()
         release_freed_memory()
-        if self.folder.done.exists():
+        if self.folder.done.exists() and self.assembly.train.steps == self.begun["train"]["steps"]:
+            in_first(self.fabric, self._note_changes_alone)
             self.console.say(f"this run is done already: {relative(self.folder.path)} (train another with --name)")
             self._report()
             return self._result()
@@ -142,7 +140,7 @@ class Session:
         with ExitStack() as stack:
 
             def take() -> None:
-                stack.enter_context(self.folder.occupied(self.assembly.recipe))
+                stack.enter_context(self.folder.occupied(self.begun))
                 remove_leftovers(self.folder)
                 self._describe_folder()
 
@@ -153,35 +151,31 @@ class Session:
         """Go back to the newest checkpoint that is whole; a run that was done is so no longer."""
         found = checkpoints(self.folder)
         if found and damage(found[-1]):
-            with self.folder.occupied(self.assembly.recipe):
+            with self.folder.occupied(self.begun):
                 set_damaged_aside(self.folder, self.console.warn)
                 self.folder.done.unlink(missing_ok=True)
 
-    @contextmanager
-    def _failing_in_one_line(self) -> Iterator[None]:
-        """Say what is kept when something fails around the run: a full disk, a process that dies, images that are gone.
+    def _note_changes(self) -> None:
+        """Make the folder that of the recipe with more steps, or with data at another place."""
+        if not same_run(self.begun, self.assembly.recipe):
+            self.folder.become(self.assembly.recipe)
+        self.folder.note_screen(self._screen_rows())
 
-        Raises:
-            RunFailed: instead of the error, if one line says why.
-        """
-        try:
-            yield
-        except Exception as error:
-            reason = reason_of(error)
-            if reason is None:
-                raise
-            then = "; the same command goes on from there" if checkpoints(self.folder) else ""
-            raise RunFailed(f"{reason}; {self._kept()}{then}") from error
+    def _note_changes_alone(self) -> None:
+        with self.folder.occupied(self.begun):
+            self._note_changes()
 
     def _kept(self) -> str:
         """Return what a run that fails has kept."""
         kept = checkpoints(self.folder)
-        return f"{kept[-1].name} is kept" if kept else "nothing is kept yet"
+        return f"{kept[-1].name} is kept" if kept else NOTHING_KEPT
 
     def _train(self, profiled: bool) -> None:
         if isinstance(self.assembly.feed, ImageFeed):
             self.assembly.space.accelerate()
         trainer = Trainer(self.fabric, self.assembly, self.folder, self.plan, self.console)
+        # Only now: the run stays what it was unless it can be loaded.
+        in_first(self.fabric, self._note_changes)
         if trainer.step:
             self.console.say(f"going on after step {trainer.step}")
         try:
@@ -193,6 +187,7 @@ class Session:
             self._report()
             raise Interrupted(f"stopped after step {trainer.step}; the same command goes on from there", number)
         if self.fabric.is_global_zero:
+            self.folder.require_held()
             self.drawing.draw_evolution()
             write_json(self.folder.done, {"step": trainer.step, "scores": self._last_scores()})
         self._report()
@@ -215,6 +210,7 @@ class Session:
         again = f"'latsem replay {relative(path)}' computes it again and says where it begins"
         model = trainer.last()
         if self.fabric.is_global_zero:
+            self.folder.require_held()
             try:
                 write_replay(trainer, model, self.precision, failure, path)
             except OSError as error:
@@ -273,7 +269,6 @@ class Session:
         self.data.note()
         if self.folder.resolved.exists():
             self.folder.note_place(self.assembly.recipe)
-            self.folder.note_screen(self._screen_rows())
             return
         resolved = {
             "recipe": self.assembly.recipe,
@@ -294,6 +289,8 @@ class Session:
         train = self.assembly.train
         last = step == train.steps
         drawn = last or due(step, train.picture_every)
+        if self.fabric.is_global_zero:
+            self.folder.require_held()
         scores = self.health.after_step(step, trainer.average)
         if drawn:
             self._draw(trainer, step)
@@ -316,6 +313,7 @@ class Session:
 
     def _report(self) -> None:
         if self.fabric.is_global_zero:
+            self.folder.require_held()
             refresh_run_report(self.folder.path, self.console)
 
     def _last_record(self) -> Record | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 import torch
 
+from .atomic_files import replacing
 from .user_cache import user_cache
 
 ROUNDS = 7
@@ -65,14 +65,11 @@ def _read(path: Path) -> dict[str, float] | None:
 
 def _keep(path: Path, record: Mapping[str, Any]) -> dict[str, float] | None:
     """Write a record unless another process has, and return what is there now; None where nothing can be written."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_text(json.dumps(record), encoding="utf-8")
         if _read(path) is None:
-            beside.replace(path)
-        else:
-            beside.unlink()
+            with replacing(path) as beside:
+                beside.write_text(json.dumps(record), encoding="utf-8")
     except OSError:
         return None
     return _read(path)

@@ -169,9 +169,15 @@ def open_session(recipe: Recipe, *, root: Path, name: str | None = None, quiet: 
     return session_in(claim_folder(root, recipe.name, recipe.resolved(), name, completed), recipe, quiet=quiet)
 
 
-def session_in(folder: RunFolder, recipe: Recipe, *, quiet: bool = False) -> Session:
-    """Return a session of a recipe in its folder."""
-    session = Session(assemble(recipe, begun_with=folder.feed()), folder, quiet=quiet)
+def session_in(
+    folder: RunFolder, recipe: Recipe, *, quiet: bool = False, begun: dict[str, Any] | None = None
+) -> Session:
+    """Return a session of a recipe in its folder.
+
+    Args:
+        begun: the recipe that the run has until it is loaded, if it is resumed with another; None: it is the same.
+    """
+    session = Session(assemble(recipe, begun_with=folder.feed()), folder, quiet=quiet, begun=begun)
     # A source may know only now that its images are not labelled.
     late = derive.label_warnings(recipe.settings, session.assembly.source.num_classes)
     for warning in dict.fromkeys([*recipe.warnings, *late]):

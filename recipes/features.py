@@ -13,10 +13,11 @@ from torch import Tensor, nn
 from ..backends.checkpointing.weights import load_newest_part
 from ..backends.errors import UserError
 from ..backends.features import feature_grids, features_picture, read_pictures
+from ..backends.files import short_digest
 from ..backends.hardware import make_fabric
 from ..backends.loader import fixed_batches
 from ..backends.pictures import save_picture
-from ..backends.run_folder import RunFolder, short_digest
+from ..backends.run_folder import RunFolder
 from ..components.encoders.encoder import Encoder
 from ..components.projections.projection import Projection
 from ..components.registry import build

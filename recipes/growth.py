@@ -9,7 +9,7 @@ from pathlib import Path
 from ..backends.benching.growth import Point, growth_page
 from ..backends.benching.results import Measured, Report
 from ..backends.benching.subjects import Subject
-from ..backends.run_folder import write_atomically
+from ..backends.files import write_atomically
 from ..components.denoisers.settings import SizedSettings
 from .benching import Bench, image_only, load_bare, run_subjects, subjects_of
 from .recipe import Recipe

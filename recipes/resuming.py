@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..backends.errors import UserError
-from ..backends.run_folder import PLACED, RunFolder, same_run, write_json
+from ..backends.run_folder import PLACED, RunFolder
 from .recipe import Recipe, completed, from_values, of_run
 from .yaml_reader import parse_value
 
@@ -38,8 +37,7 @@ def resume(
         UserError: not a run folder, an extension that is none, a change of more than the place, or changed data.
         Interrupted: the run was stopped; a checkpoint is kept.
     """
-    from ..backends.processes import in_first  # noqa: PLC0415 - torch is imported only now
-    from .assemble import session_in  # noqa: PLC0415
+    from .assemble import session_in  # noqa: PLC0415 - torch is imported only now
 
     run = RunFolder(path.expanduser(), completed)
     begun = of_run(run)
@@ -47,9 +45,7 @@ def resume(
     recipe = of_run(run, places, data="here")
     if extensions:
         recipe = extended(recipe, extensions)
-    session = session_in(run, recipe, quiet=quiet)
-    session.compare_data(accept=accept_data)
-    in_first(session.fabric, lambda: _note_changes(run, begun, recipe))
+    session = session_in(run, recipe, quiet=quiet, begun=begun.resolved())
     return session.run(profiled=profiled, accept_data=accept_data)
 
 
@@ -66,23 +62,6 @@ def extended(recipe: Recipe, extensions: Sequence[str]) -> Recipe:
         raise UserError(f"--extend: steps={steps}: the run has {before} steps already; it can only be trained longer")
     values = recipe.resolved()
     return from_values(recipe.name, {**values, "train": {**values["train"], "steps": steps}}, data="here")
-
-
-def _note_changes(run: RunFolder, begun: Recipe, recipe: Recipe) -> None:
-    """From now on the run is that of a recipe of more steps, or of data at another place.
-
-    Raises:
-        UserError: another process is training the run.
-    """
-    values = recipe.resolved()
-    if same_run(begun.resolved(), values):
-        return
-    with run.occupied(begun.resolved()):
-        folder: dict[str, Any] = json.loads(run.resolved.read_text(encoding="utf-8"))
-        if recipe.settings.train.steps > begun.settings.train.steps:
-            # In this order: a run of more steps must not look done.
-            run.done.unlink(missing_ok=True)
-        write_json(run.resolved, {**folder, "recipe": values})
 
 
 def _require_places(changes: Sequence[str], begun: Recipe) -> None:

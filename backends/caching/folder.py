@@ -16,8 +16,10 @@ from torch import Tensor, nn
 from ...components.encoders.encoder import Encoder
 from ...components.tokenizers.tokenizer import Tokenizer
 from ..errors import UserError
-from ..run_folder import differences, write_json
-from .shards import ShardRecord, remedy, save_whole
+from ..files import write_json
+from ..run_folder import differences
+from ..tensor_files import save_tensors
+from .shards import ShardRecord, remedy
 
 FORMAT = 1
 USE_NOT = "cache.use=never goes without"
@@ -113,7 +115,7 @@ class CacheFolder:
 
     def save_form(self, state: dict[str, Tensor]) -> None:
         """Keep what the form has measured."""
-        save_whole(state, self.form_state)
+        save_tensors(state, self.form_state)
 
     def load_form(self) -> dict[str, Tensor]:
         """Return what the form has measured.

@@ -17,7 +17,7 @@ from ..errors import RunFailed, UserError
 from ..hardware import free_disk
 from ..loader import ImageFeed, batches_at, pieces
 from ..processes import FabricMerge
-from ..run_folder import LOCK
+from ..run_lock import LOCK
 from ..space import Space
 from .estimate import Cost
 from .folder import CacheFolder, Key

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,8 +13,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ..errors import UserError
-from ..run_folder import write_json
-from ..tensor_files import flush, save_tensors, sha256_of
+from ..files import write_json
+from ..tensor_files import save_tensors, sha256_of
 
 KEYS = "keys"
 
@@ -48,21 +47,6 @@ def key_numbers(keys: Sequence[str]) -> Tensor:
     return torch.tensor([int.from_bytes(digest) >> 1 for digest in digests], dtype=torch.int64)
 
 
-def save_whole(tensors: dict[str, Tensor], path: Path) -> None:
-    """Write tensors beside their place, flush them and move them there.
-
-    Raises:
-        OSError: they cannot be written; nothing of them is left.
-    """
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        save_tensors(tensors, beside)
-        flush([beside])
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
-
-
 def write_shard(folder: Path, number: int, first: int, tensors: dict[str, Tensor]) -> ShardRecord:
     """Write a shard, and only then record it.
 
@@ -70,7 +54,7 @@ def write_shard(folder: Path, number: int, first: int, tensors: dict[str, Tensor
         OSError: it cannot be written; nothing of it is left.
     """
     path = folder / shard_name(number)
-    save_whole(tensors, path)
+    save_tensors(tensors, path)
     record = ShardRecord(path.name, first, len(tensors[KEYS]), path.stat().st_size, sha256_of(path))
     write_json(path.with_suffix(".json"), asdict(record))
     return record

@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from ...components.messages import first_line
+from ..errors import UserError
+from ..files import UnreadableFile
 from ..guard import FiniteGuard
 from ..meter import Meter
 from ..sharding.tensors import copy_into, in_main_memory, laid_out
+from ..tensor_files import load_tensors
 from .store import step_of
 from .weights import require_fit
 
@@ -56,17 +59,27 @@ class TrainingState:
     def load(self, checkpoint: Path) -> int:
         """Take everything from a checkpoint that was found whole, and return the step that was done last.
 
+        Sums of the log and counts of the guard begin anew where a checkpoint of an older version has none.
+
         Raises:
-            UserError: weights of another model.
+            UserError: weights of another model, or weights alone.
         """
+        if not all((checkpoint / f"{file}.safetensors").is_file() for file in ("model", "optimizer")):
+            raise UserError(
+                f"{checkpoint}: holds weights to sample with and no training state: this run cannot be resumed; start "
+                f"a new one from it with 'latsem run RECIPE --checkpoint {checkpoint}'"
+            )
         for file, tensors in {"model": self.model.state_dict(), "ema": self.average}.items():
             path = checkpoint / f"{file}.safetensors"
-            values = load_file(path)
+            values = load_tensors(path)
             require_fit(values, tensors, path)
             copy_into(tensors, values)
-        self._load_optimizer(load_file(checkpoint / "optimizer.safetensors"))
-        self.meter.restore(load_file(checkpoint / "meter.safetensors"))
-        self.guard.restore(load_file(checkpoint / "guard.safetensors"))
+        self._load_optimizer(load_tensors(checkpoint / "optimizer.safetensors"), checkpoint)
+        parts: dict[str, Meter | FiniteGuard] = {"meter": self.meter, "guard": self.guard}
+        for file, part in parts.items():
+            path = checkpoint / f"{file}.safetensors"
+            if path.is_file():
+                self._restore(part, path)
         return step_of(checkpoint)
 
     def _optimizer_tensors(self) -> dict[str, Tensor]:
@@ -77,11 +90,20 @@ class TrainingState:
             for key, value in values.items()
         }
 
-    def _load_optimizer(self, tensors: Mapping[str, Tensor]) -> None:
+    @staticmethod
+    def _restore(part: Meter | FiniteGuard, path: Path) -> None:
+        try:
+            part.restore(load_tensors(path))
+        except (KeyError, ValueError, RuntimeError) as error:
+            raise UnreadableFile(f"{path}: damaged ({first_line(error)})") from None
+
+    def _load_optimizer(self, tensors: Mapping[str, Tensor], checkpoint: Path) -> None:
         parameters = dict(self.model.named_parameters())
         for name, value in tensors.items():
             parameter_name, _, key = name.rpartition("|")
-            parameter = parameters[parameter_name]
+            parameter = parameters.get(parameter_name)
+            if parameter is None or value.shape not in (parameter.shape, torch.Size()):
+                raise UserError(f"{checkpoint}/optimizer.safetensors: belongs to another model ({name})")
             # Fused kernels read the count of steps on the device.
             own = value.to(parameter.device) if key == "step" else laid_out(value, parameter)
             self.optimizer.state[parameter][key] = own

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import UserError
-from ..run_folder import RunFolder, json_text
+from ..files import json_text
+from ..run_folder import RunFolder
 from ..tensor_files import sha256_of
 
 STATE = "state.json"

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from safetensors import safe_open
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ..errors import UserError
 from ..run_folder import RunFolder
-from ..tensor_files import misfits
+from ..tensor_files import load_tensors, misfits, open_tensors
 from .store import newest_checkpoint, step_of, verify
 
 
@@ -51,7 +49,7 @@ def load_newest_part(folder: RunFolder, part: nn.Module, name: str) -> int:
     newest = newest_checkpoint(folder)
     verify(newest)
     path = newest / "ema.safetensors"
-    with safe_open(path, framework="pt") as file:
+    with open_tensors(path) as file:
         keys = [key for key in file.keys() if key.startswith(f"{name}.")]  # noqa: SIM118
         fill(part, {key.removeprefix(f"{name}."): file.get_tensor(key) for key in keys}, path)
     return step_of(newest)
@@ -63,7 +61,7 @@ def load_into(model: nn.Module, path: Path) -> None:
     Raises:
         UserError: they belong to another model.
     """
-    fill(model, load_file(path), path)
+    fill(model, load_tensors(path), path)
 
 
 def fill(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:

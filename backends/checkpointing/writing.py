@@ -10,9 +10,12 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from ..run_folder import RunFolder, write_json
+from ...components.atomic_files import flush
+from ..errors import RunFailed
+from ..files import write_json
+from ..run_folder import RunFolder
 from ..sharding.tensors import in_main_memory
-from ..tensor_files import flush, save_tensors, sha256_of
+from ..tensor_files import save_tensors, sha256_of
 from .state import TrainingState
 from .store import BESIDE, STATE, checkpoint_path, prune, retire
 
@@ -65,6 +68,7 @@ class CheckpointWriter:
         self._thread.shutdown()
 
     def _write(self, step: int, tensors: Mapping[str, dict[str, Tensor]]) -> None:
+        self.folder.require_held()
         # Lines of the log that belong to the checkpoint are on the disk before it is.
         flush(path for path in (self.folder.metrics,) if path.exists())
         write_checkpoint(self.folder, step, tensors)
@@ -81,6 +85,7 @@ def write_checkpoint(folder: RunFolder, step: int, tensors: Mapping[str, dict[st
 
     Raises:
         OSError: it cannot be written; nothing is left of it.
+        RunFailed: the folder is no longer the one that was locked.
     """
     target = checkpoint_path(folder, step)
     beside = target.with_name(f"{BESIDE}{step:08d}.{os.getpid()}")
@@ -92,12 +97,15 @@ def write_checkpoint(folder: RunFolder, step: int, tensors: Mapping[str, dict[st
         write_json(beside / "recipe.json", folder.recipe())
         sums = {path.name: sha256_of(path) for path in sorted(beside.iterdir())}
         write_json(beside / STATE, {"step": step, "sha256": sums})
-        flush([*beside.iterdir(), beside])
+        flush([beside])
+        folder.require_held()
         if target.exists():
             retire(target)
         beside.rename(target)
         flush([folder.checkpoints])
-    except OSError:
+    except (OSError, RunFailed):
         shutil.rmtree(beside, ignore_errors=True)
+        # A folder that was removed is the reason for the system's error.
+        folder.require_held()
         raise
     return target

@@ -8,9 +8,53 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
+
+from ..files import Shape, Text
 from ..run_folder import differences
 
 Protocol = dict[str, Any]
+
+
+class _PartShape(Shape):
+    name: Text
+
+
+class _ExtractorShape(_PartShape):
+    network: dict[Text, Any] = Field(default_factory=dict)
+
+
+class _EarlyReferenceShape(Shape):
+    images: int | None = None
+
+
+class EarlyProtocolShape(Shape):
+    """What a protocol in a file of an early run contains, if it contains it."""
+
+    reference: _EarlyReferenceShape | None = None
+
+
+class _ReferenceShape(Shape):
+    images: int | None
+    sha256: Text
+
+
+class ProtocolShape(Shape):
+    """What a protocol in a file contains at least: what is said of scores, and what comparing them takes."""
+
+    sampler: _PartShape
+    guidance: _PartShape
+    weights: Text
+    labels: Text | int
+    samples: int
+    image: Text
+    extractor: _ExtractorShape
+    resize: Text
+    reference: _ReferenceShape
+    seed: int
+    precision: Text
+    code: Text
+
 
 Alike = Callable[[Mapping[str, Any], Mapping[str, Any]], bool]
 """Compares the protocol of a score that is there with one that is asked for."""

@@ -3,15 +3,39 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from pydantic import Field
+
+from ..files import Shape, Text, UnreadableFile, read_json
 from ..run_folder import RunFolder
-from .protocol import Protocol
+from .protocol import EarlyProtocolShape, Protocol, ProtocolShape
 
 Record = dict[str, Any]
 """`step`, `scores` and `better` by name, `protocol`, its `hash`, and the digest of the weights that were scored."""
+
+
+class ScoresShape(Shape):
+    """What every file of scores contains; those of early runs have no more than step and scores."""
+
+    step: int = Field(ge=0)
+    scores: dict[Text, float | None]
+    better: dict[Text, Literal["lower", "higher"]] = Field(default_factory=dict)
+    protocol: EarlyProtocolShape = Field(default_factory=EarlyProtocolShape)
+    hash: Text | None = None
+
+
+class RecordShape(ScoresShape):
+    """What a file contains whose scores can be compared with others."""
+
+    scores: dict[Text, float]  # type: ignore[assignment]
+    protocol: ProtocolShape  # type: ignore[assignment]
+    hash: Text
+    weights_sha256: Text
+
 
 SPREAD = "_std"
 """What the name of a score's spread ends with."""
@@ -23,9 +47,17 @@ def record_path(folder: RunFolder, record: Record) -> Path:
 
 
 def scores_of(folder: RunFolder) -> list[Record]:
-    """Return all records of a run, by step; files without a protocol's hash are none."""
-    found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.evaluation.glob("step-*.json"))]
-    return [record for record in found if "hash" in record]
+    """Return all records of a run, by step; files without a protocol's hash are none, damaged ones are warned of."""
+    found = (_read(path) for path in sorted(folder.evaluation.glob("step-*.json")))
+    return [record for record in found if record is not None]
+
+
+def _read(path: Path) -> Record | None:
+    try:
+        return read_json(path, RecordShape) if "hash" in read_json(path, ScoresShape) else None
+    except UnreadableFile as error:
+        warnings.warn(f"{error}; these scores are left out", stacklevel=2)
+        return None
 
 
 def score_lines(record: Record) -> Iterator[str]:

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -21,11 +20,12 @@ from ...components.streams import SEMANTIC
 from ..assembly import ImageModel
 from ..console import RunConsole
 from ..errors import RunFailed
+from ..files import short_digest, write_json
 from ..generation import ImageGenerator
 from ..hardware import code_version
 from ..model import JointModel
-from ..run_folder import RunFolder, short_digest, write_json
-from ..tensor_files import save_tensors
+from ..run_folder import RunFolder
+from ..tensor_files import load_tensors, save_tensors
 from .collected import FEATURES, SEMANTIC_CELLS, Collected, Probe, compute, extracted
 from .protocol import Alike, Protocol, answers, digest, recipe_protocol
 from .records import Record, record_path, scores_of
@@ -91,6 +91,7 @@ class Scoring:
         record = {"step": step, "hash": digest(protocol), "weights_sha256": weights, "better": self.score.better}
         record |= {"scores": self._computed(generated, reference), "protocol": protocol}
         if self.fabric.is_global_zero:
+            folder.require_held()
             write_json(record_path(folder, record), record)
         self.fabric.barrier()
         return record
@@ -208,12 +209,10 @@ class Scoring:
         """Return values from a file, or as `_values` does, and keep them in it."""
         there: bool = self.fabric.broadcast(path.exists())
         if there:
-            return load_file(path) if self.fabric.is_global_zero else {}
+            return load_tensors(path) if self.fabric.is_global_zero else {}
         values = self._values(path.with_name(f".reference-{path.stem}"), count, make)
         if self.fabric.is_global_zero:
-            beside = path.with_name(f".{path.name}")
-            save_tensors(values, beside)
-            beside.replace(path)
+            save_tensors(values, path)
         return values
 
     def _values(self, work: Path, count: int, make: Make) -> dict[str, Tensor]:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from lightning_fabric import Fabric
-from safetensors.torch import load_file
 from torch import Tensor
 
 from ..loader import pieces
-from ..tensor_files import save_tensors
+from ..tensor_files import load_tensors, save_tensors
 
 Make = Callable[[range], dict[str, Tensor]]
 """Values of the images of a piece, each `(N, ...)`."""
@@ -45,7 +43,7 @@ class Shares:
 
     def joined(self) -> dict[str, Tensor]:
         """Return the values of all images, in order."""
-        found = [load_file(self._path(piece)) for piece in self.pieces]
+        found = [load_tensors(self._path(piece)) for piece in self.pieces]
         return {name: torch.cat([values[name] for values in found]) for name in (found[0] if found else ())}
 
     def remove(self) -> None:
@@ -56,6 +54,4 @@ class Shares:
         return self.folder / f"{piece.start:08d}.safetensors"
 
     def _write(self, piece: range, values: dict[str, Tensor]) -> None:
-        beside = self.folder / f".{piece.start:08d}.{os.getpid()}"
-        save_tensors({name: value.cpu().contiguous() for name, value in values.items()}, beside)
-        beside.replace(self._path(piece))
+        save_tensors({name: value.cpu().contiguous() for name, value in values.items()}, self._path(piece))

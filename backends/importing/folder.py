@@ -10,8 +10,9 @@ from typing import Any
 from ..assembly import ImageModel
 from ..checkpointing.writing import save_weights
 from ..errors import UserError
+from ..files import write_atomically, write_json
 from ..hardware import environment
-from ..run_folder import ENVIRONMENT, RECIPE, RunFolder, claim_folder, write_atomically, write_json
+from ..run_folder import ENVIRONMENT, RECIPE, RunFolder, claim_folder
 
 FAMILY = "imported"
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from ..run_folder import write_json
+from ..files import write_json
 
 FILE = "comparison.json"
 

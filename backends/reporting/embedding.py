@@ -6,11 +6,16 @@ import base64
 import io
 import math
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+from ...components.messages import first_line
+from ..files import UnreadableFile, read_bytes, regular_file
 
 WIDEST = 1400
 SMALLER = 700
@@ -41,10 +46,10 @@ def embed(path: Path, *, caption: str, alt: str, widest: int = WIDEST) -> Pictur
     """Return a picture file as a data URI, at most so wide.
 
     Raises:
-        OSError: the file cannot be read, is no picture, or is larger than any that a run draws.
+        UnreadableFile: it cannot be read, is no picture, or is larger than any that a run draws.
     """
-    content = path.read_bytes()
-    with _opened(io.BytesIO(content)) as opened:
+    content = read_bytes(path)
+    with _opened(io.BytesIO(content), path) as opened:
         picture = opened.convert("RGB")
     factor = enlarged_by(picture)
     narrows = picture.width > widest
@@ -64,9 +69,9 @@ def embedded_height(path: Path, widest: int = WIDEST) -> int:
     """Return how high a picture will be; only its header is read.
 
     Raises:
-        OSError: as `embed`.
+        UnreadableFile: as `embed`.
     """
-    with _opened(path) as picture:
+    with regular_file(path), _opened(path, path) as picture:
         return round(picture.height * min(1.0, widest / picture.width))
 
 
@@ -78,14 +83,15 @@ def enlarged_by(picture: Image.Image) -> int:
     return math.gcd(*pixels.shape[:2], *np.concatenate(places).tolist())
 
 
-def _opened(source: Path | io.BytesIO) -> Image.Image:
+@contextmanager
+def _opened(source: Path | io.BytesIO, path: Path) -> Iterator[Image.Image]:
     try:
         with warnings.catch_warnings():
             # Pictures of a long run are large, and our own.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            return Image.open(source)
-    except Image.DecompressionBombError as error:
-        raise OSError(str(error)) from None
+            yield Image.open(source)
+    except Exception as error:  # Pillow's decoders fail in many ways.
+        raise UnreadableFile(f"{path}: damaged ({first_line(error)})") from None
 
 
 def _narrowed(picture: Image.Image, factor: int, widest: int) -> Image.Image:

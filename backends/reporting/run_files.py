@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
+
 from ..evaluation.protocol import follows
-from ..log import read_lines
-from ..run_folder import ENVIRONMENT, RECIPE, RunFolder, short_digest
+from ..evaluation.records import ScoresShape
+from ..files import MissingFile, Shape, Text, UnreadableFile, read_json, read_text, short_digest
+from ..log import read_log
+from ..run_folder import ENVIRONMENT, RECIPE, ReportedShape, RunFolder
 
 LogLine = Mapping[str, Any]
 SCORE = "score/"
@@ -20,6 +23,18 @@ SCORE = "score/"
 SEMANTIC_HEALTH = "semantic/"
 FIXED = "_fixed"
 """What the names of figures of the semantic stream begin with, and those of the fixed projection beside it end with."""
+
+
+class DoneShape(Shape):
+    """What `done.json` contains."""
+
+    step: int = Field(ge=0)
+
+
+class EnvironmentShape(Shape):
+    """What `environment.json` contains."""
+
+    versions: dict[Text, Any] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -93,9 +108,9 @@ def read_run(folder: Path) -> RunFiles:
     """Read a run folder, at any moment of a run."""
     where = RunFolder(folder)
     files = RunFiles(folder)
-    files.done = _json(files, where.done)
-    files.resolved = _json(files, where.resolved)
-    files.environment = _json(files, folder / ENVIRONMENT)
+    files.done = _json(files, where.done, DoneShape)
+    files.resolved = _json(files, where.resolved, ReportedShape)
+    files.environment = _json(files, folder / ENVIRONMENT, EnvironmentShape)
     files.recipe_text = _text(files, folder / RECIPE)
     files.log = _log(files, where.metrics)
     files.records = [record for path in sorted(where.evaluation.glob("*.json")) for record in _record(files, path)]
@@ -111,29 +126,27 @@ def numbered(folder: Path, suffix: str) -> dict[int, Path]:
 
 def _text(files: RunFiles, path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
+        return read_text(path)
+    except MissingFile:
         return ""
-    except (OSError, UnicodeDecodeError):
+    except UnreadableFile:
         files.unreadable.append(path.name)
         return ""
 
 
-def _json(files: RunFiles, path: Path) -> dict[str, Any]:
-    text = _text(files, path)
+def _json(files: RunFiles, path: Path, shape: type[Shape]) -> dict[str, Any]:
     try:
-        found = json.loads(text) if text else {}
-    except json.JSONDecodeError:
-        found = None
-    if isinstance(found, dict):
-        return found
-    files.unreadable.append(path.name)
-    return {}
+        return read_json(path, shape)
+    except MissingFile:
+        return {}
+    except UnreadableFile:
+        files.unreadable.append(path.name)
+        return {}
 
 
 def _record(files: RunFiles, path: Path) -> list[Record]:
-    values = _json(files, path)
-    if "step" not in values or "scores" not in values:
+    values = _json(files, path, ScoresShape)
+    if not values:
         return []
     protocol = values.get("protocol", {})
     digest = str(values.get("hash") or short_digest(protocol))
@@ -146,17 +159,12 @@ def _record(files: RunFiles, path: Path) -> list[Record]:
 
 def _log(files: RunFiles, path: Path) -> list[LogLine]:
     """Return the lines of the log by step; of two lines of one step the later counts."""
-    lines: dict[int, LogLine] = {}
     try:
-        texts = read_lines(path)
-    except (OSError, UnicodeDecodeError):
+        found = read_log(path)
+    except UnreadableFile:
         files.unreadable.append(path.name)
         return []
-    for text in texts:
-        try:
-            line = json.loads(text)
-            lines[int(line["step"])] = line
-        except (ValueError, KeyError, TypeError):
-            if path.name not in files.unreadable:
-                files.unreadable.append(path.name)
+    if found.damaged:
+        files.unreadable.append(path.name)
+    lines = {int(line["step"]): line for line in found.objects}
     return [lines[step] for step in sorted(lines)]

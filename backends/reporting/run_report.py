@@ -12,7 +12,7 @@ import yaml
 
 from ...components.messages import first_line
 from ..console import RunConsole, relative
-from ..run_folder import write_atomically
+from ..files import MissingFile, UnreadableFile, write_atomically
 from .charts import Chart
 from .curves import logged, training_charts
 from .embedding import SMALLER, WIDEST, Picture, embed, embedded_height
@@ -41,10 +41,10 @@ def write_run_report(folder: Path) -> Path:
 
 
 def refresh_run_report(folder: Path, console: RunConsole) -> Path | None:
-    """Write the report beside a run that goes on; a file that cannot be written costs a line, and never the run."""
+    """Write the report of a run that is being trained; what goes wrong costs a line of warning, and never the run."""
     try:
         return write_run_report(folder)
-    except OSError as error:
+    except Exception as error:  # Its files may have been touched by anybody.
         console.warn(f"{relative(folder / FILE)} was not written: {first_line(error)}")
         return None
 
@@ -130,9 +130,11 @@ def _pictures(files: RunFiles, found: Mapping[int, Path], title: str, alt: str) 
 def _evolution(files: RunFiles) -> Picture | None:
     path = files.folder / "semantics" / "evolution.png"
     try:
-        if not path.exists() or embedded_height(path) > TALLEST:
+        if embedded_height(path) > TALLEST:
             return None
-    except OSError:
+    except MissingFile:
+        return None
+    except UnreadableFile:
         files.unreadable.append("semantics/evolution.png")
         return None
     steps, count = ", ".join(f"{step:,}" for step in files.semantics), len(files.semantics)
@@ -144,11 +146,11 @@ def _evolution(files: RunFiles) -> Picture | None:
 
 
 def _picture(files: RunFiles, path: Path, **how: Any) -> list[Picture]:
-    if not path.exists():
-        return []
     try:
         return [embed(path, **how)]
-    except OSError:
+    except MissingFile:
+        return []
+    except UnreadableFile:
         files.unreadable.append(f"{path.parent.name}/{path.name}")
         return []
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from ..atomic_files import replacing
 from ..user_cache import user_cache
 from .tar_index import TarIndex, scan
 
@@ -42,9 +43,8 @@ def make_index(shard: Path, folder: Path) -> TarIndex:
         index = _read(kept, stamp)
         if index is None:
             index = scan(shard)
-            beside = kept.with_suffix(".part")
-            beside.write_text(json.dumps(stamp) + "\n" + index.dumps(), encoding="utf-8")
-            beside.replace(kept)
+            with replacing(kept) as beside:
+                beside.write_text(json.dumps(stamp) + "\n" + index.dumps(), encoding="utf-8")
     return index
 
 

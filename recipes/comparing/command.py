@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ...backends.errors import UserError
-from ...backends.run_folder import RunFolder, short_digest
+from ...backends.files import short_digest
+from ...backends.run_folder import RunFolder
 from .comparison import Comparing, comparison_folder
 from .rows import trained_alike
 from .study import (

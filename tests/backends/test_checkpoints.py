@@ -25,11 +25,12 @@ from latsem.backends.checkpointing.store import checkpoints, damage, step_of, ve
 from latsem.backends.checkpointing.writing import CheckpointWriter, save_weights
 from latsem.backends.errors import Interrupted, RunFailed, UserError
 from latsem.backends.evaluation.scoring import Scoring
+from latsem.backends.files import write_json
 from latsem.backends.guard import FiniteGuard
 from latsem.backends.hardware import make_fabric
 from latsem.backends.interrupt import StopRequest
 from latsem.backends.meter import Meter
-from latsem.backends.run_folder import RunFolder, write_json
+from latsem.backends.run_folder import RunFolder
 from latsem.backends.settings import FabricSettings
 from latsem.backends.training import Trainer
 from latsem.recipes import load
@@ -261,7 +262,7 @@ def test_the_optimizers_count_of_steps_goes_to_the_device_where_fused_kernels_re
     state.optimizer.step()
     kept = {name: value.clone() for name, value in state._optimizer_tensors().items()}
     elsewhere = state_of(torch.nn.Linear(2, 2, device="meta"))
-    elsewhere._load_optimizer(kept)
+    elsewhere._load_optimizer(kept, tmp_path)
     for parameter, values in elsewhere.optimizer.state.items():
         assert values.keys() == {"step", "exp_avg", "exp_avg_sq"}
         assert all(value.device == parameter.device for value in values.values())

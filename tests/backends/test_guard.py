@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,7 +20,7 @@ from latsem.backends.errors import RunFailed, UserError
 from latsem.backends.guard import FiniteGuard
 from latsem.backends.hardware import make_fabric
 from latsem.backends.loader import ImageFeed
-from latsem.backends.log import read_lines
+from latsem.backends.log import read_log
 from latsem.backends.model import JointModel
 from latsem.backends.run_folder import RunFolder
 from latsem.backends.settings import FabricSettings
@@ -190,7 +189,7 @@ def test_so_many_steps_may_be_left_out(tmp_path: Path, monkeypatch: pytest.Monke
     for file in ("model", "optimizer"):
         assert same_tensors(checkpoint_tensors(folder, file, 1), checkpoint_tensors(folder, file, 2))
         assert not same_tensors(checkpoint_tensors(folder, file, 2), checkpoint_tensors(folder, file, 3))
-    lines = [json.loads(line) for line in read_lines(folder / "metrics.jsonl")]
+    lines = read_log(folder / "metrics.jsonl").objects
     assert all(
         bool(value.isfinite().all())
         for value in checkpoint_tensors(folder, "ema", 6).values()

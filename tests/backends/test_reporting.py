@@ -15,6 +15,7 @@ from rich.console import Console
 
 from latsem.backends.console import RunConsole
 from latsem.backends.evaluation.protocol import follows, recipe_protocol
+from latsem.backends.files import UnreadableFile
 from latsem.backends.reporting.comparison_data import Comparison, ComparisonTable, Spread, read_comparison
 from latsem.backends.reporting.comparison_report import write_comparison_report
 from latsem.backends.reporting.embedding import WIDEST, embed, enlarged_by
@@ -84,6 +85,7 @@ def test_damaged_and_missing_files_are_named_and_the_rest_is_shown(folder: Path)
         "resolved.json",
         "environment.json",
         "recipe.yaml",
+        "step-00000007.json",
         "samples/step-00000006.png",
     }
     assert rows_of(page) == [("a1b2c3d4", "6", "frechet", "")]
@@ -235,7 +237,7 @@ def test_enlarged_pixels_are_kept_and_photographs_shrink(tmp_path: Path) -> None
     Image.fromarray(np.zeros((40, 3000), np.uint8)).save(path)
     assert embed(path, **how).width <= WIDEST
     path.write_bytes(path.read_bytes()[:60])
-    with pytest.raises(OSError, match="truncated|identify"):
+    with pytest.raises(UnreadableFile, match="truncated|identify"):
         embed(path, **how)
 
 

@@ -16,7 +16,7 @@ from conftest import QUICK_JOINT
 from playwright.sync_api import Browser, Page, Route, sync_playwright
 from report_samples import ENDS, STEPS, write_sample_comparison
 
-from latsem.backends.log import read_lines
+from latsem.backends.log import read_log
 from latsem.backends.reporting.comparison_report import write_comparison_report
 from latsem.backends.reporting.numbers import number
 from latsem.recipes import load
@@ -116,7 +116,7 @@ def test_a_run_shows_the_numbers_of_its_files(browser: Browser, folders: dict[st
         for metric, value in record["scores"].items():
             cell = page.locator(f'td[data-step="{record["step"]}"][data-metric="{metric}"][data-value="{value}"]')
             assert cell.inner_text().split(" ")[0] == number(value)
-    last = json.loads(read_lines(folder / "metrics.jsonl")[-1])
+    last = read_log(folder / "metrics.jsonl").objects[-1]
     shown = page.locator("[data-last]")
     values = {
         span.get_attribute("data-series"): span for span in shown.all() if span.get_attribute("data-series") in last
@@ -136,7 +136,7 @@ def test_a_run_shows_the_numbers_of_its_files(browser: Browser, folders: dict[st
 def test_every_point_of_a_short_log_can_be_asked_for(browser: Browser, folders: dict[str, Path]) -> None:
     page = show(browser, folders["run"]).page
     figure = page.get_by_role("figure").filter(has=page.get_by_text("Loss", exact=True))
-    lines = [json.loads(line) for line in read_lines(folders["run"] / "metrics.jsonl")]
+    lines = read_log(folders["run"] / "metrics.jsonl").objects
     titles = figure.locator("path.point title").all_text_contents()
     assert {f"loss, step {line['step']}: {number(line['loss'])}" for line in lines} <= set(titles)
     heights = {line["step"]: line["loss"] for line in lines}

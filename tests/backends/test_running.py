@@ -22,7 +22,7 @@ from latsem.backends.checkpointing.weights import load_newest
 from latsem.backends.errors import UserError
 from latsem.backends.evaluation.records import scores_of
 from latsem.backends.loader import BatchPlan, ImageFeed, MicroBatches
-from latsem.backends.log import read_lines
+from latsem.backends.log import read_log
 from latsem.backends.meter import Meter
 from latsem.backends.order import epoch_order
 from latsem.backends.pictures import evolution_picture, grid_picture, save_picture, semantic_colours, semantic_picture
@@ -151,7 +151,7 @@ def test_stopping_and_going_on_equals_not_stopping(
     resumed = recipe.run(root=tmp_path / "b", quiet=True).folder
     for which in ("model", "ema", "optimizer"):
         assert equal(weights(undisturbed, which), weights(resumed, which))
-    logs = [[json.loads(line) for line in read_lines(folder / "metrics.jsonl")] for folder in (undisturbed, resumed)]
+    logs = [read_log(folder / "metrics.jsonl").objects for folder in (undisturbed, resumed)]
     assert [line["step"] for line in logs[0]] == [line["step"] for line in logs[1]]
     assert logs[0][-1]["score/frechet"] == logs[1][-1]["score/frechet"]
 

@@ -13,8 +13,9 @@ from conftest import QUICK, QUICK_JOINT
 from latsem.backends.errors import UserError
 from latsem.backends.evaluation import scoring
 from latsem.backends.evaluation.records import scores_of
+from latsem.backends.files import write_json
 from latsem.backends.reporting.comparison_data import Comparison, Spread, read_comparison
-from latsem.backends.run_folder import RunFolder, write_json
+from latsem.backends.run_folder import RunFolder
 from latsem.backends.session import Session
 from latsem.recipes import load
 from latsem.recipes.comparing.command import compare, study_of
