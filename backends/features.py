@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..components.data.encoded import decode
+from ..components.data.picture import Decoding, decode
 from ..components.encoders.encoder import Encoder
 from ..components.images import to_unit
 from ..components.projections.projection import Projection
@@ -22,8 +22,8 @@ AT_ONCE = 16
 WHITE = 1.0
 
 
-def read_pictures(paths: Sequence[Path], side: int) -> Tensor:
-    """Return image files as `(N, 3, side, side)` uint8, cropped as training images are.
+def read_pictures(paths: Sequence[Path], side: int, decoding: Decoding = Decoding()) -> Tensor:  # noqa: B008 - frozen
+    """Return image files as `(N, 3, side, side)` uint8, decoded and cropped as training images are.
 
     Raises:
         UserError: names every file that cannot be read.
@@ -31,7 +31,7 @@ def read_pictures(paths: Sequence[Path], side: int) -> Tensor:
     pictures, problems = [], []
     for path in paths:
         try:
-            pixels = torch.from_numpy(decode(path.expanduser().read_bytes(), side).copy())
+            pixels = torch.from_numpy(decode(path.expanduser().read_bytes(), side, decoding).copy())
             pictures.append(pixels.permute(2, 0, 1))
         except OSError as error:
             problems.append(f"{path}: cannot be read: {error.strerror}")

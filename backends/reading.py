@@ -19,12 +19,12 @@ class Read(NamedTuple):
     """What a process has read.
 
     Attributes:
-        lost: names of images that it found damaged, and replaced, for the first time.
+        lost: names of images that it found unusable, and replaced, for the first time, each with the reason.
         failure: why there is no batch.
     """
 
     batch: Batch
-    lost: tuple[str, ...] = ()
+    lost: tuple[tuple[str, str], ...] = ()
     failure: Exception | None = None
 
 
@@ -51,7 +51,8 @@ class BatchReader(Dataset[Read]):
                 batch, failure = self.feed.read(keys), None
             except (OSError, UserError) as error:
                 batch, failure = {}, error
-        return Read(batch, tuple(sorted(lost_by(self.feed.source) - known)), failure)
+        new = {name: reason for name, reason in lost_by(self.feed.source).items() if name not in known}
+        return Read(batch, tuple(sorted(new.items())), failure)
 
 
 def reading_processes(settings: TrainSettings, device: torch.device) -> int:
@@ -78,8 +79,8 @@ def training_batches(
     reader: Any = BatchReader(feed)
     loader = DataLoader(reader, batch_sampler=sampler, num_workers=workers, pin_memory=pin, collate_fn=_as_it_is)
     for read in _handed_over(loader):
-        for name in read.lost:
-            lose(feed.source, name)
+        for name, reason in read.lost:
+            lose(feed.source, name, reason)
         if read.failure is not None:
             raise read.failure
         yield read.batch

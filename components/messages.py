@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 LONGEST = 200
 NAMED = 3
@@ -20,3 +21,16 @@ def first_differing(error: Exception) -> str:
     found = re.findall(r"size mismatch for ([\w.]+)", text) + re.findall(r'"([\w.]+)"', text)
     shown = ", ".join(found[:NAMED]) or first_line(error)
     return f"first to differ: {shown}" + (" ..." if len(found) > NAMED else "")
+
+
+def printable(text: str) -> str:
+    """Return text with escapes for what a terminal, a log or UTF-8 cannot take: lone bytes of file names, line ends."""
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode("ascii") for each in text)
+
+
+def named(names: Sequence[str], most: int = NAMED) -> str:
+    """Return the first names and how many more there are."""
+    more = len(names) - most
+    return ", ".join(map(printable, names[:most])) + (f" and {more:,} more" if more > 0 else "")

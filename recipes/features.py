@@ -18,6 +18,7 @@ from ..backends.hardware import make_fabric
 from ..backends.loader import fixed_batches
 from ..backends.pictures import save_picture
 from ..backends.run_folder import RunFolder
+from ..components.data.picture import decoding_of
 from ..components.encoders.encoder import Encoder
 from ..components.projections.projection import Projection
 from ..components.registry import build
@@ -63,7 +64,7 @@ def draw_features(
         raise UserError(f"{what}: there is no encoder and projection in it; add encoder=NAME projection=pca")
     if not pictures:
         raise UserError("features: name at least one picture file")
-    images = read_pictures(pictures, settings.data.side)
+    images = read_pictures(pictures, settings.data.side, decoding_of(settings.data))
     device = make_fabric(settings.fabric).device
     encoder = _on(device, build_encoder(settings))
     projection: Projection = build(settings.projection, features=settings.encoder.width())

@@ -98,7 +98,9 @@ def _reference(settings: RecipeSettings, source: Source | None) -> Reference:
 def _other_source(settings: RecipeSettings) -> DataSettings | None:
     place = settings.evaluate.reference
     if place.folder is not None:
-        return FolderSettings(root=place.folder, image_size=settings.data.side)
+        # Decoded as the images that are learned from.
+        shared = settings.data.model_dump(include={"metadata", "background", "max_pixels"})
+        return FolderSettings(root=place.folder, image_size=settings.data.side, **shared)
     return place.data
 
 

@@ -1,24 +1,23 @@
-"""What all sources of encoded images (JPEG, PNG, WebP, ...) share: decoding, cropping, mirroring, and damage."""
+"""What all sources of encoded images (JPEG, PNG, WebP, ...) share: cropping, mirroring, and damage."""
 
 from __future__ import annotations
 
 import hashlib
-import io
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
-from .crop import centre_crop, check_area
+from ..messages import named
+from .crop import UnsupportedPicture
+from .files import NotRegular
+from .picture import DECODING, decode, decoding_of
 from .settings import EncodedImageSettings
 
 NAMED = 5
-LARGEST_FILE = 256 * 2**20
-"""Bytes of the largest encoded image that is read."""
 
 
 class UnreadableImages(OSError):  # noqa: N818
@@ -28,8 +27,8 @@ class UnreadableImages(OSError):  # noqa: N818
 class EncodedImages(ABC):
     """Images that lie somewhere as encoded bytes, each with a label or none.
 
-    Every image is turned to RGB, cropped as ADM does (see `crop`), and mirrored by an odd augmentation seed if flips
-    are on. An image that turns out to be damaged is replaced by the next readable one, named and counted.
+    Every image is decoded to RGB (see `picture`), cropped as ADM does (see `crop`), and mirrored by an odd augmentation
+    seed if flips are on. An image that turns out to be unusable is replaced by the next one, named and counted.
 
     A subclass says how many images there are, and where the bytes, the label and the name of each come from.
 
@@ -37,6 +36,7 @@ class EncodedImages(ABC):
         where: words that follow a number of images: "below data/photos".
         found: images that were looked for; those left out are a share of these.
         unreadable: names of those left out.
+        reasons: why, by name, where it is not plain damage.
     """
 
     def __init__(
@@ -47,7 +47,9 @@ class EncodedImages(ABC):
         self.num_classes = len(class_names)
         self.image_size = settings.side
         self.variants = settings.versions()
+        self.decoding = decoding_of(settings)
         self.unreadable: set[str] = set()
+        self.reasons: dict[str, str] = {}
 
     @abstractmethod
     def __len__(self) -> int:
@@ -88,8 +90,9 @@ class EncodedImages(ABC):
         for offset in range(len(self)):
             place = (index + offset) % len(self)
             try:
-                pixels = decode(self.read(place), self.image_size)
-            except (OSError, ValueError):
+                pixels = decode(self.read(place), self.image_size, self.decoding)
+            except (OSError, ValueError) as error:
+                self._note_reason(self.key(place), error)
                 self.lose(self.key(place))
                 continue
             if self.settings.flip and seed % 2:
@@ -100,7 +103,7 @@ class EncodedImages(ABC):
 
     def fingerprint(self) -> str:
         """Return a digest of `contents` and of how images are prepared."""
-        prepared = f"adm {self.image_size} {self.settings.flip} {self.class_names}\n"
+        prepared = f"adm {self.image_size} {self.settings.flip} {self.class_names} {DECODING} {self.decoding}\n"
         digest = hashlib.blake2b(prepared.encode("utf-8", "surrogateescape"), digest_size=16)
         for line in self.contents():
             digest.update(f"{line}\n".encode("utf-8", "surrogateescape"))
@@ -108,12 +111,12 @@ class EncodedImages(ABC):
 
     def describe(self) -> str:
         """Return how many images and classes were found, and what was left out."""
-        classes = f"{self.num_classes} classes" if self.num_classes else "unlabelled"
+        classes = f"{self.num_classes:,} {self._class_list()}" if self.num_classes else "unlabelled"
         lost = f", {len(self.unreadable)} unreadable left out ({self._names()})" if self.unreadable else ""
         return f"{len(self):,} images {self.where}, {classes}{lost}"
 
     def check_losses(self, of: int) -> None:
-        """Refuse to go on if too many of the `of` images that were looked at are unreadable.
+        """Refuse to continue if too many of the `of` images that were looked at are unusable.
 
         Raises:
             UnreadableImages: names some.
@@ -125,7 +128,7 @@ class EncodedImages(ABC):
             )
 
     def lose(self, name: str) -> None:
-        """Leave out an image that was found damaged, here or by another process, and say so once.
+        """Leave out an image that was found unusable, here or by another process, and report it once.
 
         Raises:
             UnreadableImages: it is one too many.
@@ -134,27 +137,25 @@ class EncodedImages(ABC):
             self.unreadable.add(name)
             allowed = int(self.settings.max_unreadable * self.found)
             count = f"{len(self.unreadable):,} so far, {allowed:,} allowed"
-            warnings.warn(f"{name} {self.where}: damaged, left out ({count})", stacklevel=3)
+            reason = self.reasons.get(name, "damaged")
+            warnings.warn(f"{name} {self.where}: {reason}, left out ({count})", stacklevel=3)
             self.check_losses(self.found)
 
+    def _note_reason(self, name: str, error: Exception) -> None:
+        """Keep why an image cannot be used, unless it is damaged."""
+        if isinstance(error, UnsupportedPicture):
+            self.reasons[name] = str(error)
+        elif isinstance(error, NotRegular):
+            self.reasons[name] = "not a regular file"
+        elif isinstance(error, OSError) and error.strerror:
+            self.reasons[name] = error.strerror
+
+    def _class_list(self) -> str:
+        word = "class" if self.num_classes == 1 else "classes"
+        numbers = all(name == str(number) for number, name in enumerate(self.class_names))
+        return word if numbers else f"{word}: {named(self.class_names, NAMED)}"
+
     def _names(self) -> str:
-        names = sorted(self.unreadable)
-        more = len(names) - NAMED
-        return ", ".join(names[:NAMED]) + (f" and {more} more" if more > 0 else "")
-
-
-def decode(encoded: bytes, size: int) -> np.ndarray:
-    """Return the pixels `(size, size, 3)` uint8 of an encoded image.
-
-    Raises:
-        ValueError: it is damaged, no image, or too large.
-    """
-    if len(encoded) > LARGEST_FILE:
-        raise ValueError(f"more than {LARGEST_FILE:,} bytes")
-    try:
-        # Pillow would warn of size, which `check_area` refuses, and of odd notes, which nobody reads, at every picture.
-        with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(encoded)) as file:
-            check_area(*file.size)
-            return np.asarray(centre_crop(file.convert("RGB"), size))
-    except Exception as error:  # Decoders of damaged files fail in many ways: struct.error, EOFError, IndexError, ...
-        raise ValueError(f"{type(error).__name__}: {error}") from None
+        """Return some of the names that are left out, with their reasons."""
+        lost = sorted(self.unreadable)
+        return named([f"{name}: {self.reasons[name]}" if name in self.reasons else name for name in lost], NAMED)

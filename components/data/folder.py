@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 
 import numpy as np
-from PIL import Image
 
-from .crop import check_area
-from .encoded import LARGEST_FILE, EncodedImages
-from .files import changed_last, class_names
+from ..messages import named, printable
+from .classes import Classes, classes_of
+from .encoded import EncodedImages
+from .files import changed_last, open_regular
+from .picture import LARGEST_FILE, check_header
 from .settings import FolderSettings
 
 CHECKED_FIRST = 10_000
@@ -38,18 +39,27 @@ class ImageFolder(EncodedImages):
     """
 
     def __init__(self, settings: FolderSettings) -> None:
-        found = settings.images
-        self.root = settings.folder
-        if not found:
-            raise FileNotFoundError(f"no image file below {self.root}")
-        classes = class_names(found) if settings.labels == "auto" else ()
-        super().__init__(settings, where=f"below {self.root}", found=len(found), class_names=classes)
-        self._class = {name: number for number, name in enumerate(classes)}
+        self.tree, self.root = settings.tree, settings.folder
+        for _, problem in settings.problems():
+            raise OSError(problem)
+        self.classes = classes_of(self.tree) if settings.labels == "auto" else Classes(())
+        for warning in self.classes.warnings:
+            warnings.warn(f"{printable(str(self.root))}: {warning}", stacklevel=2)
+        strays = set(self.classes.strays)
+        found = tuple(path for path in self.tree.images if path not in strays)
+        super().__init__(
+            settings,
+            where=f"below {printable(str(self.root))}",
+            found=len(found),
+            class_names=tuple(map(printable, self.classes.names)),
+        )
+        self._class = {name: number for number, name in enumerate(self.classes.names)}
         first, rest = found[:CHECKED_FIRST], found[CHECKED_FIRST:]
         with warnings.catch_warnings(action="ignore"), ThreadPoolExecutor(READERS) as pool:
             readable = list(pool.map(self._has_header, first))
-        self.unreadable = {path for path, good in zip(first, readable, strict=True) if not good}
-        self.paths = [*(path for path in first if path not in self.unreadable), *rest]
+        lost = {path for path, good in zip(first, readable, strict=True) if not good}
+        self.unreadable = set(map(printable, lost))
+        self.paths = [*(path for path in first if path not in lost), *rest]
         self.check_losses(len(first))
 
     def __len__(self) -> int:
@@ -57,11 +67,11 @@ class ImageFolder(EncodedImages):
 
     def key(self, index: int) -> str:
         """Return a file's path below the root."""
-        return self.paths[index]
+        return printable(self.paths[index])
 
     def read(self, index: int) -> bytes:
         """Return a file's content."""
-        with (self.root / self.paths[index]).open("rb") as file:
+        with open_regular(self.root / self.paths[index]) as file:
             return file.read(LARGEST_FILE + 1)
 
     def label(self, index: int) -> int:
@@ -83,6 +93,21 @@ class ImageFolder(EncodedImages):
         with ThreadPoolExecutor(READERS) as pool:
             for start in range(0, len(indices), READ_AHEAD):
                 yield from pool.map(self._read_or_nothing, indices[start : start + READ_AHEAD])
+
+    def describe(self) -> str:
+        """Return how many images and classes were found, and what else there is."""
+        return super().describe() + "".join(f"; {note}" for note in self._notes())
+
+    def _notes(self) -> Iterator[str]:
+        tree = self.tree
+        if self.classes.empty:
+            yield f"no image in {named(self.classes.empty)}"
+        if tree.others:
+            yield f"other files: {tree.other_files()}"
+        if tree.special:
+            yield f"pipes, sockets or devices left out: {named(tree.special)}"
+        if tree.repeated:
+            yield f"links not followed, as their folders are there already: {named(tree.repeated)}"
 
     @cached_property
     def _status(self) -> np.ndarray:
@@ -107,8 +132,9 @@ class ImageFolder(EncodedImages):
 
     def _has_header(self, path: str) -> bool:
         try:
-            with Image.open(self.root / path) as file:
-                check_area(*file.size)
-        except Exception:  # A damaged header fails in many ways, and each of them means the same.
+            with open_regular(self.root / path) as file:
+                check_header(file, self.decoding)
+        except Exception as error:  # A damaged header fails in many ways, and each of them means the same.
+            self._note_reason(printable(path), error)
             return False
         return True

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from ..messages import first_line
-from .encoded import LARGEST_FILE, EncodedImages
+from .encoded import EncodedImages
 from .files import changed_last, name_digest
+from .picture import LARGEST_FILE
 from .settings import INSTALL_DATASETS, HuggingFaceSettings
 
 ROWS = 4096

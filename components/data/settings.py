@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import stat
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -10,9 +11,11 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field, field_validator
 
+from ..messages import named, printable
 from ..registry import register
 from ..settings import Settings
-from .files import class_names, find_images
+from .classes import classes_of
+from .files import Tree, find_images
 from .patterns import expand_all, is_address, local_files
 
 ShapeSize = 32
@@ -86,6 +89,31 @@ class EncodedImageSettings(DataSettings):
     labels: Literal["auto", "none"] = Field("auto", description="auto: classes if the data has them; none: unlabelled")
     flip: bool = Field(True, description="mirror half of the images, another half every epoch")
     max_unreadable: float = Field(0.01, ge=0, le=1, description="share of unreadable images that is put up with")
+    metadata: Literal["apply", "ignore"] = Field(
+        "apply",
+        description="apply: EXIF orientation, colour profiles and gamma, as viewers do; ignore: as ADM's code",
+    )
+    background: str = Field("white", description="colour behind transparent pixels: a name or '#rrggbb'")
+    max_pixels: int = Field(
+        2**28, ge=1, description="pixels of the largest picture that is read, before it is resized; 3 bytes each"
+    )
+
+    @field_validator("background")
+    @classmethod
+    def _a_colour(cls, value: str) -> str:
+        # Loaded here: most settings are read without a picture.
+        from PIL import ImageColor  # noqa: PLC0415
+
+        ImageColor.getrgb(value)
+        return value
+
+    @property
+    def background_colour(self) -> tuple[int, int, int]:
+        """Red, green and blue of the background, 0 to 255."""
+        from PIL import ImageColor  # noqa: PLC0415
+
+        red, green, blue = ImageColor.getrgb(self.background)[:3]
+        return red, green, blue
 
     @property
     def side(self) -> int:
@@ -126,13 +154,16 @@ class ShapesSettings(DataSettings):
 
 @register("data", "folder", builds=".folder:ImageFolder")
 class FolderSettings(EncodedImageSettings):
-    """Any tree of image files: the first sub-folder is the class, or the images are unlabelled."""
+    """Any tree of image files: the first sub-folder is the class, or the images are unlabelled.
+
+    Files of every format that Pillow reads; hidden files and folders and those of systems are passed over.
+    """
 
     places: ClassVar[tuple[str, ...]] = ("root",)
 
     root: Path = Field(description="folder that is searched, with everything below it")
     labels: Literal["auto", "none"] = Field(
-        "auto", description="auto: classes if every image lies in a sub-folder; none: unlabelled"
+        "auto", description="auto: classes if the images lie in sub-folders; none: unlabelled"
     )
 
     @property
@@ -141,20 +172,32 @@ class FolderSettings(EncodedImageSettings):
         return self.root.expanduser()
 
     @cached_property
-    def images(self) -> tuple[str, ...]:
-        """The image files, relative to the folder; it is searched once."""
+    def tree(self) -> Tree:
+        """What lies below the folder; it is searched once."""
         return find_images(self.folder)
 
     def classes(self) -> int:
         """Return the number of sub-folders that hold images, 0 when unlabelled."""
-        return len(class_names(self.images)) if self.labels == "auto" else 0
+        return len(classes_of(self.tree).names) if self.labels == "auto" else 0
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield what is wrong with the folder."""
-        if not self.folder.is_dir():
-            yield "root", f"there is no folder {self.folder}"
-        elif not self.images:
-            yield "root", f"no image file (.jpg, .png, .webp, .bmp) below {self.folder}"
+        where = printable(str(self.folder))
+        try:
+            is_folder = stat.S_ISDIR(self.folder.stat().st_mode)
+        except FileNotFoundError:
+            yield "root", f"there is no folder {where}"
+            return
+        except OSError as error:
+            yield "root", f"{where} cannot be read: {error.strerror}"
+            return
+        if not is_folder:
+            yield "root", f"{where} is not a folder"
+        elif self.tree.problems:
+            yield "root", f"{named(self.tree.problems)}; its images would be missing"
+        elif not self.tree.images:
+            others = f"; other files: {self.tree.other_files()}" if self.tree.others else ""
+            yield "root", f"no image file (.jpg, .png, .webp, .tif, ...) below {where}{others}"
 
 
 @register("data", "webdataset", builds=".webdataset:WebDataset")

@@ -57,21 +57,25 @@ def blocks_of(source: Source) -> Sequence[int] | None:
     return blocks
 
 
-def lost_by(source: Source) -> frozenset[str]:
-    """Return names of the images that a source has left out so far.
+def lost_by(source: Source) -> dict[str, str]:
+    """Return names of the images that a source has left out so far, each with the reason, which may be empty.
 
-    A source that can leave out some says so by a set `unreadable`, and takes the names of others by `lose(name)`.
+    A source that can leave out some says so by a set `unreadable`, takes the names of others by `lose(name)`, and may
+    keep reasons in a dict `reasons`.
     """
-    return frozenset(getattr(source, "unreadable", ()))
+    reasons: dict[str, str] = getattr(source, "reasons", {})
+    return {name: reasons.get(name, "") for name in getattr(source, "unreadable", ())}
 
 
-def lose(source: Source, name: str) -> None:
-    """Tell a source that an image was found damaged by another process.
+def lose(source: Source, name: str, reason: str = "") -> None:
+    """Tell a source that an image was found unusable by another process.
 
     Raises:
         OSError: it is one too many.
     """
     told = getattr(source, "lose", None)
+    if reason and isinstance(reasons := getattr(source, "reasons", None), dict):
+        reasons[name] = reason
     if told is not None:
         told(name)
 

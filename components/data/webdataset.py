@@ -15,10 +15,11 @@ from typing import BinaryIO, TypeVar
 
 import numpy as np
 
-from .encoded import LARGEST_FILE, EncodedImages
+from .encoded import EncodedImages
 from .files import changed_last
 from .index_cache import cache_folder, kept_index, make_index
 from .patterns import expand_all, is_address, local_files
+from .picture import LARGEST_FILE
 from .remote import fetch, listed, local_copy
 from .settings import WebDatasetSettings
 from .tar_index import BAD_LABEL, NO_LABEL, TarIndex

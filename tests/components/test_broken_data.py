@@ -21,7 +21,8 @@ from latsem.backends.errors import RunFailed, UserError
 from latsem.backends.evaluation.references import NpzReference
 from latsem.backends.importing.reading import read_checkpoint
 from latsem.components.data.crop import LARGEST_PICTURE
-from latsem.components.data.encoded import EncodedImages, decode
+from latsem.components.data.encoded import EncodedImages
+from latsem.components.data.picture import decode
 from latsem.components.registry import create
 
 SIDE = 16

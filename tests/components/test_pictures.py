@@ -1,0 +1,359 @@
+"""From a file's bytes to pixels: what an image viewer shows, whatever the file is like."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms
+from pydantic import ValidationError
+
+from latsem.backends.features import read_pictures
+from latsem.components.data.formats import formats, suffixes
+from latsem.components.data.picture import Decoding, decode, decoding_of
+from latsem.components.data.settings import FolderSettings, ShapesSettings
+from latsem.components.registry import create
+
+SIDE = 8
+AS_VIEWERS_DO = Decoding()
+AS_STORED = Decoding(metadata=False)
+
+
+def encoded(picture: Image.Image, kind: str = "PNG", **values: object) -> bytes:
+    content = io.BytesIO()
+    picture.save(content, kind, **values)
+    return content.getvalue()
+
+
+def png(depth: int, colour: int, row: bytes, *chunks: tuple[bytes, bytes]) -> bytes:
+    """Return a PNG of `SIDE` equal rows, with chunks before the pixels."""
+    header = (b"IHDR", struct.pack(">IIBBBBB", SIDE, SIDE, depth, colour, 0, 0, 0))
+    pixels = (b"IDAT", zlib.compress((b"\0" + row) * SIDE))
+    whole = b"\x89PNG\r\n\x1a\n"
+    for name, content in (header, *chunks, pixels, (b"IEND", b"")):
+        whole += struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+    return whole
+
+
+def tiff(values: np.ndarray, photometric: int, extra: int | None = None) -> bytes:
+    """Return an uncompressed TIFF of one strip, samples `(H, W, n)`."""
+    height, width, samples = values.shape
+    bits, content = values.dtype.itemsize * 8, values.astype(values.dtype.newbyteorder("<")).tobytes()
+    tags = {256: width, 257: height, 258: bits, 259: 1, 262: photometric, 277: samples, 278: height, 279: len(content)}
+    tags |= {273: 0} | ({338: extra} if extra is not None else {})
+    behind = 8 + 2 + 12 * len(tags) + 4
+    tags[273] = behind + 2 * samples
+    entries = b""
+    for tag, value in sorted(tags.items()):
+        if tag == 258 and samples > 2:
+            entries += struct.pack("<HHII", tag, 3, samples, behind)
+        elif tag == 258:
+            entries += struct.pack("<HHI", tag, 3, samples) + struct.pack("<HH", bits, bits)
+        else:
+            entries += struct.pack("<HHII", tag, 4, 1, value)
+    head = b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + struct.pack("<I", 0)
+    return head + struct.pack("<H", bits) * samples + content
+
+
+def colours(content: bytes, decoding: Decoding = AS_VIEWERS_DO) -> tuple[list[int], list[int]]:
+    """Return the first and the last colour of the first row."""
+    pixels = decode(content, SIDE, decoding)
+    return pixels[0, 0].tolist(), pixels[0, -1].tolist()
+
+
+def grey(level: int) -> list[int]:
+    return [level] * 3
+
+
+RAMP = np.tile(np.linspace(0, 65535, SIDE).round().astype(np.uint16), (SIDE, 1))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "JPEG2000", "PPM"])
+def test_grey_of_16_bits_spans_black_to_white(kind: str) -> None:
+    shown = decode(encoded(Image.fromarray(RAMP), kind), SIDE)
+    assert np.array_equal(shown[..., 0], np.rint(RAMP / 257).astype(np.uint8))
+    assert (shown[..., 0] == shown[..., 1]).all() and (shown[..., 0] == shown[..., 2]).all()
+
+
+def test_8_bits_stored_in_16_come_back() -> None:
+    levels = np.arange(256, dtype=np.uint16).reshape(16, 16)
+    assert np.array_equal(decode(encoded(Image.fromarray(levels * 257)), 16)[..., 0], levels)
+    wide = np.stack([levels, levels[::-1], levels.T], -1)
+    assert np.array_equal(decode(tiff(wide * 257, 2), 16), wide)
+
+
+def test_a_tiff_whose_white_is_zero_is_not_shown_as_a_negative() -> None:
+    assert colours(tiff(RAMP[..., None], 0)) == (grey(255), grey(0))
+    assert colours(tiff((RAMP[..., None] >> 8).astype(np.uint8), 0)) == (grey(255), grey(0))
+    assert colours(encoded(Image.new("1", (SIDE, SIDE), 1), "TIFF", compression="group4")) == (grey(255), grey(255))
+
+
+@pytest.mark.parametrize("kind", [np.int32, np.float32])
+def test_numbers_without_a_white_are_refused_with_the_reason(kind: type, tmp_path: Path) -> None:
+    content = encoded(Image.fromarray(RAMP.astype(kind)), "TIFF")
+    with pytest.raises(ValueError, match="have no agreed white: convert to 8 or 16 bits"):
+        decode(content, SIDE)
+    (tmp_path / "depth.tif").write_bytes(content)
+    with pytest.raises(OSError, match=r"1 of 1 image files .* \(depth.tif: pixels are .* no agreed white"):
+        create("data", "folder", root=tmp_path)
+
+
+UPRIGHT = np.zeros((SIDE, SIDE, 3), np.uint8)
+UPRIGHT[: SIDE // 2] = (200, 120, 40)
+UPRIGHT[:, : SIDE // 2] //= 2
+ORIENTED = {
+    1: UPRIGHT,
+    2: UPRIGHT[:, ::-1],
+    3: UPRIGHT[::-1, ::-1],
+    4: UPRIGHT[::-1],
+    5: UPRIGHT.transpose(1, 0, 2),
+    6: np.rot90(UPRIGHT, 1),
+    7: np.rot90(UPRIGHT[::-1], 1),
+    8: np.rot90(UPRIGHT, -1),
+}
+"""How the upright picture is stored for each orientation (EXIF 2.32, figure 7)."""
+
+
+@pytest.mark.parametrize("orientation", ORIENTED)
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP", "JPEG", "AVIF"])
+def test_pictures_are_upright(kind: str, orientation: int) -> None:
+    stored = np.ascontiguousarray(ORIENTED[orientation])
+    picture = Image.fromarray(stored)
+    picture.getexif()[0x0112] = orientation
+    exact: dict[str, object] = {"JPEG": {"quality": 100, "subsampling": 0}, "WEBP": {"lossless": True}}.get(kind, {})
+    content = encoded(picture, kind, exif=picture.getexif(), **exact)
+    within = {"JPEG": 6, "AVIF": 40}.get(kind, 0)
+    assert np.abs(decode(content, SIDE).astype(int) - UPRIGHT).max() <= within
+    if kind != "TIFF":  # Pillow itself turns these
+        assert np.abs(decode(content, SIDE, AS_STORED).astype(int) - stored).max() <= within
+
+
+def test_damaged_notes_do_not_cost_the_picture() -> None:
+    plain = Image.new("RGB", (SIDE, SIDE), (10, 100, 200))
+    whole = decode(encoded(plain, "JPEG"), SIDE)
+    for notes in ({"exif": b"Exif\0\0II*\0garbage"}, {"icc_profile": b"garbage" * 30}, {"icc_profile": b""}):
+        assert np.array_equal(decode(encoded(plain, "JPEG", **notes), SIDE), whole)
+
+
+u16 = struct.Struct(">H").pack
+
+TRANSPARENT = {
+    "RGBA": encoded(Image.new("RGBA", (SIDE, SIDE), (200, 0, 0, 0))),
+    "LA": encoded(Image.new("LA", (SIDE, SIDE), (9, 0))),
+    "RGBA of 16 bits": png(16, 6, (u16(60000) * 3 + u16(0)) * SIDE),
+    "LA of 16 bits": png(16, 4, (u16(60000) + u16(0)) * SIDE),
+    "palette": png(8, 3, bytes(SIDE), (b"PLTE", bytes([255, 0, 0])), (b"tRNS", b"\0")),
+    "level of 1 bit": png(1, 0, b"\0", (b"tRNS", u16(0))),
+    "level of 2 bits": png(2, 0, b"\x55\x55", (b"tRNS", u16(1))),
+    "level of 4 bits": png(4, 0, b"\x77" * 4, (b"tRNS", u16(7))),
+    "level of 8 bits": png(8, 0, bytes([77]) * SIDE, (b"tRNS", u16(77))),
+    "level of 16 bits": png(16, 0, u16(1000) * SIDE, (b"tRNS", u16(1000))),
+    "colour": png(8, 2, bytes([7, 8, 9]) * SIDE, (b"tRNS", u16(7) + u16(8) + u16(9))),
+    "colour of 16 bits": png(16, 2, (u16(700) + u16(8) + u16(65535)) * SIDE, (b"tRNS", u16(700) + u16(8) + u16(65535))),
+    "WebP": encoded(Image.new("RGBA", (SIDE, SIDE), (200, 0, 0, 0)), "WEBP"),
+    "GIF": encoded(Image.new("RGBA", (SIDE, SIDE), (200, 0, 0, 0)), "GIF"),
+    "ICO": encoded(Image.new("RGBA", (16, 16), (200, 0, 0, 0)), "ICO"),
+    "TIFF": tiff(np.full((SIDE, SIDE, 4), (200, 0, 0, 0), np.uint8), 2, 2),
+}
+
+
+@pytest.mark.parametrize("kind", TRANSPARENT)
+def test_what_is_transparent_shows_the_background(kind: str) -> None:
+    assert colours(TRANSPARENT[kind]) == (grey(255), grey(255))
+    assert colours(TRANSPARENT[kind], Decoding(background=(1, 2, 3))) == ([1, 2, 3], [1, 2, 3])
+
+
+def test_what_is_half_transparent_is_mixed_with_the_background() -> None:
+    pixels = np.full((SIDE, SIDE, 4), (255, 0, 0, 128), np.uint8)
+    for content in (encoded(Image.fromarray(pixels)), tiff(pixels, 2, 2)):
+        assert colours(content)[0] == [255, 127, 127]
+    premultiplied = np.full((SIDE, SIDE, 4), (128, 0, 0, 128), np.uint8)
+    assert colours(tiff(premultiplied, 2, 1))[0] == [255, 127, 127]
+    assert colours(tiff(np.full((SIDE, SIDE, 2), (64, 128), np.uint8), 1, 1))[0] == grey(191)
+    assert colours(tiff(pixels, 2, 0))[0] == [255, 0, 0], "a fourth sample that is not opacity"
+    half = png(8, 3, bytes(SIDE), (b"PLTE", bytes([255, 0, 0])), (b"tRNS", b"\x80"))
+    assert colours(half)[0] == [255, 127, 127]
+
+
+@pytest.mark.parametrize("kind", ["GIF", "PNG", "TIFF", "MPO"])
+def test_the_first_of_several_frames_is_shown(kind: str) -> None:
+    frames = [Image.new("RGB", (SIDE, SIDE), colour) for colour in ("red", "lime", "blue")]
+    content = encoded(frames[0], kind, save_all=True, append_images=frames[1:])
+    assert np.abs(np.array(colours(content)[0]) - [255, 0, 0]).max() <= 1
+
+
+def curve(gamma: float) -> bytes:
+    return b"curv" + bytes(4) + struct.pack(">IH", 1, round(gamma * 256)) + bytes(2)
+
+
+def xyz(*values: float) -> bytes:
+    return b"XYZ " + bytes(4) + struct.pack(">3i", *(round(value * 65536) for value in values))
+
+
+def profile(space: bytes, tags: dict[bytes, bytes], *, of: bytes = b"mntr", between: bytes = b"XYZ ") -> bytes:
+    """Return an ICC profile, version 2."""
+    text = b"desc" + bytes(4) + struct.pack(">I", 5) + b"test\0" + bytes(79)
+    tags = {b"desc": text, b"cprt": b"text" + bytes(4) + b"none", b"wtpt": xyz(0.9642, 1, 0.8249), **tags}
+    table, body, start = struct.pack(">I", len(tags)), b"", 132 + 12 * len(tags)
+    for name, content in tags.items():
+        table += name + struct.pack(">II", start + len(body), len(content))
+        body += content + bytes(-len(content) % 4)
+    white = struct.pack(">3i", 63190, 65536, 54061)
+    head = struct.pack(">I4xI", start + len(body), 0x02200000) + of + space + between
+    return head.ljust(36, b"\0") + b"acsp" + bytes(28) + white + bytes(48) + table + body
+
+
+ADOBE = profile(
+    b"RGB ",
+    {
+        b"rXYZ": xyz(0.60974, 0.31111, 0.01947),
+        b"gXYZ": xyz(0.20528, 0.62567, 0.06087),
+        b"bXYZ": xyz(0.14919, 0.06322, 0.74457),
+        **{name + b"TRC": curve(2.2) for name in (b"r", b"g", b"b")},
+    },
+)
+DARK_GREY = profile(b"GRAY", {b"kTRC": curve(1.0)})
+
+
+def ink_profile() -> bytes:
+    """Return a profile of four inks whose colours (Lab) at full and no ink are made up."""
+    ramp = bytes(range(256))
+    lab = b"".join(
+        bytes([255 - 60 * (c + m + y) // 2 - 60 * k, 128 - 40 * c + 40 * m, 128 + 50 * y - 20 * c])
+        for c, m, y, k in np.ndindex(2, 2, 2, 2)
+    )
+    matrix = struct.pack(">9i", 65536, 0, 0, 0, 65536, 0, 0, 0, 65536)
+    table = b"mft1" + bytes(4) + bytes([4, 3, 2, 0]) + matrix + ramp * 4 + lab + ramp * 3
+    return profile(b"CMYK", {b"A2B0": table}, of=b"prtr", between=b"Lab ")
+
+
+INKS = ink_profile()
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+def by_littlecms(picture: Image.Image, icc: bytes) -> list[int]:
+    opened = ImageCms.ImageCmsProfile(io.BytesIO(icc))
+    shown = ImageCms.profileToProfile(picture, opened, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    assert shown is not None
+    return list(shown.getpixel((0, 0)))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("kind", "mode", "colour", "icc"),
+    [
+        ("PNG", "RGB", (90, 180, 60), ADOBE),
+        ("WEBP", "RGB", (90, 180, 60), ADOBE),
+        ("TIFF", "RGB", (90, 180, 60), ADOBE),
+        ("PNG", "L", 60, DARK_GREY),
+        ("TIFF", "CMYK", (30, 200, 100, 20), INKS),
+    ],
+)
+def test_colours_are_taken_to_srgb(kind: str, mode: str, colour: tuple[int, ...], icc: bytes) -> None:
+    picture = Image.new(mode, (SIDE, SIDE), colour)
+    expected = by_littlecms(picture, icc)
+    exact: dict[str, object] = {"lossless": True} if kind == "WEBP" else {}
+    content = encoded(picture, kind, icc_profile=icc, **exact)
+    plain = list(picture.convert("RGB").getpixel((0, 0)))  # type: ignore[arg-type]
+    assert colours(content)[0] == expected and expected != plain
+    assert colours(content, AS_STORED)[0] == plain
+
+
+def test_a_jpeg_of_four_inks_is_shown_by_its_profile() -> None:
+    content = encoded(Image.new("CMYK", (SIDE, SIDE), (30, 200, 100, 20)), "JPEG", quality=100, icc_profile=INKS)
+    with Image.open(io.BytesIO(content)) as stored:
+        assert colours(content)[0] == by_littlecms(stored, INKS)
+    naive = encoded(Image.new("CMYK", (SIDE, SIDE), (0, 255, 255, 0)), "JPEG", quality=100)
+    assert colours(naive)[0] == [255, 0, 0]
+
+
+def test_a_profile_goes_with_any_mode_that_holds_its_colours() -> None:
+    expected = by_littlecms(Image.new("RGB", (1, 1), (100, 100, 100)), ADOBE)
+    for mode, colour in (("L", 100), ("RGBA", (100, 100, 100, 255)), ("LA", (100, 255))):
+        assert colours(encoded(Image.new(mode, (SIDE, SIDE), colour), icc_profile=ADOBE))[0] == expected
+    palette = encoded(Image.new("RGB", (SIDE, SIDE), (90, 180, 60)).quantize(), icc_profile=ADOBE)
+    assert colours(palette)[0] == by_littlecms(Image.new("RGB", (1, 1), (90, 180, 60)), ADOBE)
+    deep = encoded(Image.fromarray(np.full((SIDE, SIDE), 60 * 257, np.uint16)), icc_profile=DARK_GREY)
+    assert colours(deep)[0] == by_littlecms(Image.new("L", (1, 1), 60), DARK_GREY)
+    see_through = encoded(Image.new("RGBA", (SIDE, SIDE), (90, 180, 60, 0)), icc_profile=ADOBE)
+    assert colours(see_through)[0] == grey(255)
+    for mode, colour, icc in (("RGB", (90, 180, 60), DARK_GREY), ("RGB", (90, 180, 60), INKS), ("L", 9, INKS)):
+        picture = Image.new(mode, (SIDE, SIDE), colour)
+        assert colours(encoded(picture, icc_profile=icc))[0] == list(picture.convert("RGB").getpixel((0, 0)))  # type: ignore[arg-type]
+
+
+def test_srgb_by_name_keeps_every_pixel() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
+    assert np.array_equal(decode(encoded(Image.fromarray(pixels), icc_profile=SRGB), SIDE), pixels)
+
+
+def test_lab_is_shown() -> None:
+    srgb, lab = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")
+    picture = ImageCms.profileToProfile(Image.new("RGB", (SIDE, SIDE), (200, 30, 40)), srgb, lab, outputMode="LAB")
+    assert picture is not None
+    assert np.abs(np.array(colours(encoded(picture, "TIFF"))[0]) - (200, 30, 40)).max() <= 3, "8 bits of Lab"
+
+
+def test_the_gamma_of_a_png_counts_where_nothing_else_is_said() -> None:
+    def gamma(value: int) -> tuple[bytes, bytes]:
+        return b"gAMA", struct.pack(">I", value)
+
+    row = bytes([128]) * SIDE
+    linear = 255 * (1.055 * (128 / 255) ** (1 / 2.4) - 0.055)  # IEC 61966-2-1
+    assert colours(png(8, 0, row, gamma(100_000)))[0] == grey(round(linear))
+    assert colours(png(8, 0, row, gamma(100_000)), AS_STORED)[0] == grey(128)
+    assert colours(png(8, 0, row, gamma(45_455)))[0] == grey(128)
+    assert colours(png(8, 0, row, gamma(0)))[0] == grey(128)
+    assert colours(png(8, 0, row, (b"sRGB", b"\0"), gamma(100_000)))[0] == grey(128)
+
+
+def test_large_pictures_are_read_up_to_a_limit_that_is_named(tmp_path: Path) -> None:
+    content = encoded(Image.new("1", (14_000, 14_000), 1))
+    assert Image.MAX_IMAGE_PIXELS is not None and 2 * Image.MAX_IMAGE_PIXELS < 14_000**2
+    assert colours(content) == (grey(255), grey(255))
+    assert Image.MAX_IMAGE_PIXELS is not None, "the limit of the process is as it was"
+    (tmp_path / "small.png").write_bytes(encoded(Image.new("1", (90, 90))))
+    (tmp_path / "large.png").write_bytes(encoded(Image.new("1", (100, 101))))
+    named = r"large.png: too large: 100x101 pixels, allowed are 10,000 \(data.max_pixels\)"
+    with pytest.raises(OSError, match=named):
+        create("data", "folder", root=tmp_path, max_pixels=10_000)
+    assert len(create("data", "folder", root=tmp_path, max_pixels=10_100)) == 2
+
+
+def test_the_largest_jpegs_are_decoded_at_a_fraction(monkeypatch: pytest.MonkeyPatch) -> None:
+    from latsem.components.data import picture
+
+    content = encoded(Image.linear_gradient("L").resize((800, 800)).convert("RGB"), "JPEG", quality=95)
+    whole = decode(content, 50).astype(int)
+    monkeypatch.setattr(picture, "LARGEST_PICTURE", 100_000)
+    fraction = decode(content, 50).astype(int)
+    assert fraction.shape == whole.shape and 0 < np.abs(fraction - whole).max() <= 2
+
+
+def test_programs_are_no_pictures() -> None:
+    """Pillow would have Ghostscript run a PostScript file, whatever its name."""
+    program = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n%%EOF\n"
+    with pytest.raises(ValueError, match="UnidentifiedImageError"):
+        decode(program, SIDE)
+    assert "EPS" not in formats() and ".eps" not in suffixes()
+    assert {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".mpo"} <= suffixes()
+    assert not {".pdf", ".h5", ".mpg", ".txt", ".json"} & suffixes()
+
+
+def test_a_recipe_says_how_pictures_are_decoded(tmp_path: Path) -> None:
+    asked = decoding_of(FolderSettings(root=tmp_path, metadata="ignore", background="#102030", max_pixels=9))
+    assert asked == Decoding(metadata=False, background=(16, 32, 48), max_pixels=9)
+    assert decoding_of(FolderSettings(root=tmp_path)) == decoding_of(ShapesSettings()) == Decoding()
+    with pytest.raises(ValidationError, match="background"):
+        FolderSettings(root=tmp_path, background="see-through")
+    (tmp_path / "a.png").write_bytes(TRANSPARENT["RGBA"])
+    prints = {
+        create("data", "folder", root=tmp_path, **values).fingerprint()
+        for values in ({}, {"background": "black"}, {"metadata": "ignore"})
+    }
+    assert len(prints) == 3
+    (pixels,) = read_pictures([tmp_path / "a.png"], SIDE, Decoding(background=(1, 2, 3)))
+    assert pixels[:, 0, 0].tolist() == [1, 2, 3]
