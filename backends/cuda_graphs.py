@@ -31,29 +31,33 @@ class _Recording:
 
 
 class GraphedPredictor:
-    """A model's predictions, with one recording a batch size. Weights may change in place between calls."""
+    """A model's predictions, with one recording for every batch size and set of streams that it is asked about.
+
+    Weights may change in place between calls.
+    """
 
     def __init__(self, model: JointModel) -> None:
         self.model = model
-        self._recordings: dict[int, _Recording] = {}
+        self._recordings: dict[tuple[int, tuple[str, ...]], _Recording] = {}
 
     @torch.no_grad()
     def __call__(self, noisy: Streams, instants: Instants, labels: Tensor) -> Streams:
         """Return what `JointModel.predict` does."""
-        count = len(labels)
-        if count not in self._recordings:
-            self._recordings[count] = self._record(noisy, instants, labels)
-        recording = self._recordings[count]
+        kind = len(labels), tuple(noisy)
+        if kind not in self._recordings:
+            self._recordings[kind] = self._record(noisy, instants, labels)
+        recording = self._recordings[kind]
         recording.labels.copy_(labels)
         for name, stream in noisy.items():
             recording.noisy[name].copy_(stream)
-            recording.times[name].fill_(instants[name])
+        for name, time in recording.times.items():
+            time.fill_(instants[name])
         recording.graph.replay()
         return {name: predicted.clone() for name, predicted in recording.predicted.items()}
 
     def _record(self, noisy: Streams, instants: Instants, labels: Tensor) -> _Recording:
         noisy = {name: stream.clone() for name, stream in noisy.items()}
-        times, labels = self.model.times(noisy, instants, labels), labels.clone()
+        times, labels = self.model.times(instants, labels), labels.clone()
         # Weights that autocast has rounded must be rounded again in every replay: its cache is gone by then.
         enabled, dtype = torch.is_autocast_enabled("cuda"), torch.get_autocast_dtype("cuda")
         with torch.autocast("cuda", dtype=dtype, enabled=enabled, cache_enabled=False):

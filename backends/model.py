@@ -12,7 +12,7 @@ from ..components.denoisers.denoiser import Denoiser
 from ..components.predictor import Instants
 from ..components.processes.process import Process, column
 from ..components.projections.projection import Projection
-from ..components.streams import IMAGE, SEMANTIC, Streams, StreamSpec, Times, stream_of
+from ..components.streams import IMAGE, SEMANTIC, Streams, StreamSpec, Times, stream_of, unseen_of
 from .space import Observation
 
 
@@ -136,16 +136,18 @@ class JointModel(nn.Module):
     @torch.no_grad()
     def predict(self, noisy: Streams, instants: Instants, labels: Tensor) -> Streams:
         """Return what a sampler follows, for labels `(B,)` at one time a stream; float32."""
-        return self.predict_at(noisy, self.times(noisy, instants, labels), labels)
+        return self.predict_at(noisy, self.times(instants, labels), labels)
 
     @torch.no_grad()
     def predict_at(self, noisy: Streams, times: Times, labels: Tensor) -> Streams:
         """Return the same for times `(B,)` by stream."""
-        return self.process.predictions(self._outputs(noisy, times, labels), noisy, times)
+        shown = {name: noisy[name] for name in self.streams}
+        whole = {name: noisy.get(unseen_of(name), stream) for name, stream in shown.items()}
+        return self.process.predictions(self._outputs(shown, times, labels), whole, times)
 
-    def times(self, noisy: Streams, instants: Instants, labels: Tensor) -> dict[str, Tensor]:
+    def times(self, instants: Instants, labels: Tensor) -> dict[str, Tensor]:
         """Return one time a stream as times `(B,)` of all images."""
-        return {name: torch.full_like(labels, instants[name], dtype=torch.float32) for name in noisy}
+        return {name: torch.full_like(labels, instants[name], dtype=torch.float32) for name in self.streams}
 
     def _outputs(self, noisy: Streams, times: Times, labels: Tensor) -> Streams:
         """Call the network on streams of their natural scale: it never sees, or has to output, a scale's magnitude."""

@@ -18,7 +18,11 @@ A diffusion with learned variance adds an entry `variance_of(name)` a stream.
 """
 
 ConditionalPredictor = Callable[[Streams, Instants, Tensor], Streams]
-"""The same for labels `(B,)`; the label `num_classes` means unconditional."""
+"""The same for labels `(B,)`; the label `num_classes` means unconditional.
+
+A stream that the network is not to see is zeros, and beside it, under `unseen_of(name)`, the noisy stream itself: what
+is followed from a prediction of the clean stream depends on both.
+"""
 
 Progress = Callable[[int, int], None]
 """Called with steps done and steps in all."""

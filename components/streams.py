@@ -26,8 +26,13 @@ def variance_of(name: str) -> str:
     return f"{name}/variance"
 
 
+def unseen_of(name: str) -> str:
+    """Return the key under which a noisy stream goes that the network is shown zeros of."""
+    return f"{name}/unseen"
+
+
 def stream_of(key: str) -> str:
-    """Return the stream that a key is about, its variance or itself."""
+    """Return the stream that a key is about: itself, its variance, or what is not shown of it."""
     return key.partition("/")[0]
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..predictor import ConditionalPredictor, Instants, Predictor
-from ..streams import IMAGE, SEMANTIC, Streams
+from ..streams import IMAGE, SEMANTIC, Streams, stream_of, unseen_of
 from .settings import CFGSettings, Contrast, JointGuidanceSettings, RepresentationSettings
 
 ROUNDING = 1e-9
@@ -60,8 +60,7 @@ class ContrastGuidance:
             if not active:
                 return model(streams, instants, labels)
             shown = [(streams, labels), *(term.blind(streams, labels) for term in active)]
-            batch = {name: torch.cat([each[name] for each, _ in shown]) for name in streams}
-            predicted = model(batch, instants, torch.cat([each for _, each in shown]))
+            predicted = model(_one_batch([each for each, _ in shown]), instants, torch.cat([each for _, each in shown]))
             branches = {name: values.chunk(len(shown)) for name, values in predicted.items()}
             # What is no stream, a learned variance, is not guided (DiT).
             return {
@@ -69,6 +68,11 @@ class ContrastGuidance:
             }
 
         return predict
+
+
+def _one_batch(shown: Sequence[Streams]) -> Streams:
+    keys = dict.fromkeys(key for streams in shown for key in streams)
+    return {key: torch.cat([streams.get(key, streams[stream_of(key)]) for streams in shown]) for key in keys}
 
 
 def _inside(time: float, start: float, end: float) -> bool:
@@ -96,7 +100,8 @@ def without_label(null_label: int) -> Blind:
 
 def without_semantics(streams: Streams, labels: Tensor) -> tuple[Streams, Tensor]:
     """Hide the semantic stream: the noisy stream itself becomes zero."""
-    return {**streams, SEMANTIC: torch.zeros_like(streams[SEMANTIC])}, labels
+    hidden = streams[SEMANTIC]
+    return {**streams, SEMANTIC: torch.zeros_like(hidden), unseen_of(SEMANTIC): hidden}, labels
 
 
 class ClassifierFreeGuidance(ContrastGuidance):

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -7,7 +9,7 @@ from torch import Tensor
 from latsem.backends.model import JointModel, TrainingBatch
 from latsem.backends.space import Observation
 from latsem.components.registry import create
-from latsem.components.streams import StreamSpec
+from latsem.components.streams import Streams, StreamSpec
 
 FEATURES = 10
 
@@ -171,6 +173,38 @@ def test_an_image_without_semantics_sees_zeros_and_has_no_loss_on_them() -> None
     kept = float((errors["semantic"] * shown).mean().detach())
     assert float(terms["semantic"].detach()) == pytest.approx(kept) == pytest.approx(float(log["error/semantic"]))
     assert float(terms["image"].detach()) == pytest.approx(float(errors["image"].mean().detach()))
+
+
+@pytest.mark.parametrize("prediction", ["x", "v"])
+@pytest.mark.parametrize("name", ["representation", "joint"])
+def test_a_hidden_stream_is_guided_by_what_is_predicted_of_it(name: str, prediction: str) -> None:
+    """`m_0 + w (m - m_0)` of the network's predictions, x or v; the velocity then is that of the stream that is there.
+
+    In velocities of an x-prediction, (x - z) / (1 - t), the branch without semantics must not take its zeros for z.
+    """
+    streams = {key: replace(spec, prediction=prediction, scale=2.0) for key, spec in specs().items()}
+    torch.manual_seed(0)
+    denoiser = create("denoiser", "jit", streams=streams, num_classes=3, depth=1, width=32, heads=2, patch=4)
+    process = create("process", "flow", streams=streams)
+    model = wake(JointModel(denoiser, None, process, streams)).eval()
+    generator = torch.Generator().manual_seed(1)
+    noisy = process.sample_noise(4, generator)
+    labels, time = torch.tensor([0, 1, 2, 0]), 0.7
+
+    def network(shown: Streams, those: Tensor) -> Streams:
+        times = dict.fromkeys(streams, torch.full((4,), time))
+        with torch.no_grad():
+            return process.scaled_predictions(denoiser(process.unscaled(shown), times, those))
+
+    full = network(noisy, labels)
+    without = network({**noisy, "semantic": torch.zeros_like(noisy["semantic"])}, labels)
+    wanted = {key: without[key] + 1.5 * (full[key] - without[key]) for key in streams}
+    if name == "joint":
+        wanted["image"] += full["image"] - network(noisy, torch.full((4,), 3))["image"]
+    guided = create("guidance", name, null_label=3)(model.predict, labels)(noisy, dict.fromkeys(streams, time))
+    for key in streams:
+        velocity = wanted[key] if prediction == "v" else (wanted[key] - noisy[key]) / (1 - time)
+        assert torch.allclose(guided[key], velocity, atol=1e-4), key
 
 
 def test_features_are_brought_to_the_image_streams_grid_bilinearly() -> None:
