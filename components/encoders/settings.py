@@ -6,11 +6,17 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from ..registry import register, register_family
 from ..settings import Settings
-from .timm_table import SHORT_NAMES, Architecture
+from .timm_table import SHORT_NAMES, Architecture, Package
+
+PAPERS_GRID = 16
+"""Features a side where nothing else says how many: as many as tokens in the papers, on images of 256 pixels."""
+
+CLASSIFIED = 224
+"""Pixels a side that most hierarchical networks were trained on."""
 
 
 class EncoderSettings(Settings):
@@ -36,6 +42,10 @@ class EncoderSettings(Settings):
         """Return the same with everything that was left open chosen for so many image tokens a side."""
         del tokens
         return self
+
+    def alone(self) -> Self:
+        """Return the same with everything that was left open chosen for use outside a recipe, as in scores."""
+        return self.fitted(PAPERS_GRID)
 
     def sizes(self, grids: Iterable[int]) -> list[int]:
         """Return the image sizes that make these grids, if the size can be chosen."""
@@ -88,61 +98,94 @@ class RandomViTSettings(SmallViTSettings):
     seed: int = Field(0, ge=0, description="seed of its random weights")
 
 
-PAPERS_GRID = 16
-"""Features a side where nothing else says how many: as many as tokens in the papers, on images of 256 pixels."""
-
-
 class TimmSettings(EncoderSettings):
     """Base of the pretrained networks of timm; each is a subclass with its own `architecture` (see `timm_family`)."""
 
     architecture: ClassVar[Architecture]
+    package: ClassVar[Package | None] = None
 
+    layers: list[int] = Field(
+        default_factory=lambda: [-1],
+        min_length=1,
+        description="blocks whose features are taken, or stages of a network of several grids; -1: the last",
+    )
     image_size: int | Literal["auto"] = Field(
         "auto", description="side to which images are resized; auto: as many features as the image has tokens"
-    )
-    layers: list[int] = Field(
-        default_factory=lambda: [-1], min_length=1, description="blocks whose features are taken; -1: the last"
     )
     combine: Literal["concat", "sum"] = Field("concat", description="how the features of several blocks are joined")
     antialias: bool = Field(True, description="antialias the bicubic resize; off: as ReDi's released code does")
     half: bool = Field(True, description="compute in bfloat16 on a CUDA device that does so natively")
     compile: bool = Field(True, description="compile it on a CUDA device, for the many batches of a run or a cache")
-    pretrained: bool = Field(True, description="weights from the hub; off: random ones, the control experiment")
-    weights: Path | None = Field(None, description="a local safetensors file or its folder, instead of the hub")
-
-    @field_validator("image_size")
-    @classmethod
-    def _whole_features(cls, size: int | str) -> int | str:
-        stride = cls.architecture.stride
-        if isinstance(size, int) and (size < stride or size > 4096 or size % stride):
-            near = max(1, size // stride) * stride
-            raise ValueError(f"must be a multiple of {stride} up to 4096, such as {near} or {near + stride}")
-        return size
+    pretrained: bool = Field(True, description="weights as published; off: random ones, the control experiment")
+    weights: Path | None = Field(None, description="a local safetensors file or its folder, instead of the published")
 
     @field_validator("layers")
     @classmethod
     def _different_blocks(cls, layers: list[int]) -> list[int]:
-        depth = cls.architecture.depth
+        known, parts = cls.architecture.stages, cls.architecture.parts
+        depth = len(known)
         if any(not -depth <= layer < depth for layer in layers):
-            raise ValueError(f"there are {depth} blocks to take features of: from {-depth} to {depth - 1}")
+            raise ValueError(f"there are {depth} {parts} to take features of: from {-depth} to {depth - 1}")
         if len({layer % depth for layer in layers}) < len(layers):
-            raise ValueError("a block is there twice")
+            raise ValueError(f"a {parts[:-1]} is there twice")
+        strides = {known[layer].stride for layer in layers}
+        if strides == {0}:
+            whole = ", ".join(str(index) for index, stage in enumerate(known) if stage.stride)
+            raise ValueError(f"its features lie on no whole number of pixels: take one of the stages {whole}")
+        if len(strides) > 1:
+            listed = ", ".join(f"{index}: {stage.stride}" for index, stage in enumerate(known))
+            raise ValueError(f"stages of one grid can be joined; pixels a feature of each stage: {listed}")
         return layers
+
+    @field_validator("image_size")
+    @classmethod
+    def _whole_features(cls, size: int | str, info: ValidationInfo) -> int | str:
+        if isinstance(size, int) and "layers" in info.data:
+            stride = cls.architecture.stages[info.data["layers"][0]].stride
+            if size < stride or size > 4096 or size % stride:
+                near = max(1, size // stride) * stride
+                raise ValueError(f"must be a multiple of {stride} up to 4096, such as {near} or {near + stride}")
+        return size
+
+    @field_validator("combine")
+    @classmethod
+    def _one_width(cls, combine: str, info: ValidationInfo) -> str:
+        widths = [cls.architecture.stages[layer].width for layer in info.data.get("layers", ())]
+        if combine == "sum" and len(set(widths)) > 1:
+            raise ValueError(f"stages of {' and '.join(map(str, widths))} channels cannot be added: concat")
+        return combine
+
+    def taken(self) -> list[int]:
+        """Return the chosen blocks or stages from the first to the last, counted from the end: -1 is the last."""
+        depth = len(self.architecture.stages)
+        return sorted(layer % depth - depth for layer in self.layers)
+
+    @property
+    def stride(self) -> int:
+        """Pixels of an image a feature, along one side."""
+        return self.architecture.stages[self.layers[0]].stride
 
     @property
     def size(self) -> int:
         """Side to which images are resized, pixels."""
-        return self.architecture.stride * PAPERS_GRID if self.image_size == "auto" else self.image_size
+        if self.image_size != "auto":
+            return self.image_size
+        return self.stride * (PAPERS_GRID if self.architecture.plain else max(1, CLASSIFIED // self.stride))
 
     def fitted(self, tokens: int) -> Self:
         """Return the same with an image size that makes as many features a side as there are tokens, if it is open."""
-        if self.image_size != "auto":
-            return self
-        return self.model_copy(update={"image_size": self.architecture.stride * tokens})
+        return self._sized(self.stride * tokens)
+
+    def alone(self) -> Self:
+        """Return the same with an image size like those that it was trained on, if it is open."""
+        return self._sized(self.size)
+
+    def _sized(self, size: int) -> Self:
+        return self.model_copy(update={"image_size": size}) if self.image_size == "auto" else self
 
     def sizes(self, grids: Iterable[int]) -> list[int]:
         """Return the image sizes that make these grids."""
-        return [self.architecture.stride * grid for grid in grids]
+        return [self.stride * grid for grid in grids]
 
     def untrained(self) -> Self:
         """Return the same architecture with random weights."""
@@ -150,19 +193,23 @@ class TimmSettings(EncoderSettings):
 
     def identity(self) -> dict[str, Any]:
         """Leave out where weights come from, and what changes features by rounding at most."""
-        return self.model_dump(mode="json", exclude={"weights", "pretrained", "compile"})
+        values = self.model_dump(mode="json", exclude={"weights", "pretrained", "compile"}) | {"layers": self.taken()}
+        # What was kept of such a network before its stages could be chosen is what its head makes of the last one.
+        behind_a_head = self.architecture.token != self.architecture.stages[-1].width
+        return values | ({"stages": len(self.architecture.stages)} if behind_a_head else {})
 
     def grid(self) -> int:
-        """One feature for a patch."""
-        return self.size // self.architecture.stride
+        """One feature for a patch, or for as many pixels as one of the chosen stage stands for."""
+        return self.size // self.stride
 
     def width(self) -> int:
-        """The network's channels, as often as blocks are concatenated."""
-        return self.architecture.width * (len(self.layers) if self.combine == "concat" else 1)
+        """The channels of the chosen blocks or stages, together or of each."""
+        widths = [self.architecture.stages[layer].width for layer in self.layers]
+        return sum(widths) if self.combine == "concat" else widths[0]
 
     def token_width(self) -> int:
-        """The network's channels, of its last block alone."""
-        return self.architecture.width
+        """The channels of its class token, or of what it pools its features to."""
+        return self.architecture.token
 
     def resize(self) -> str:
         """To the chosen size."""
@@ -172,10 +219,12 @@ class TimmSettings(EncoderSettings):
         """Yield that the weights are not there, or that the network does not take images of this size."""
         if self.weights is not None and not self.weights.expanduser().exists():
             yield "weights", f"there is no file or folder {self.weights}"
+        if self.package is not None and self.pretrained and self.weights is None and not self.package.installed():
+            yield "name", self.package.missing()
         if self.architecture not in SHORT_NAMES.values():
             from .timm_probe import refusal  # noqa: PLC0415 - it loads torch
 
-            message = refusal(self.architecture.model, self.size, self.grid())
+            message = refusal(self.architecture.model, self.size, tuple(self.taken()), self.grid())
             if message:
                 yield "image_size", message
 

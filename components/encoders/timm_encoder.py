@@ -16,14 +16,15 @@ from ..frozen import Frozen
 from ..hub import fetch
 from ..messages import first_differing
 from ..streams import Features
-from . import timm_probe
+from . import packaged, timm_probe
 from .settings import TimmSettings
+from .timm_table import Package
 
 HUB_FILE = "model.safetensors"
 
 
 class TimmEncoder(Frozen):
-    """The patch features of a frozen network, without class and register tokens.
+    """The features of blocks or stages of a frozen network, without class and register tokens.
 
     Raises:
         ValueError: the weights are not there, or do not fit.
@@ -34,7 +35,8 @@ class TimmEncoder(Frozen):
 
     def __init__(self, settings: TimmSettings) -> None:
         super().__init__()
-        self.side, self.layers, self.combine = settings.size, settings.layers, settings.combine
+        self.side, self.layers, self.combine = settings.size, settings.taken(), settings.combine
+        self.norm = settings.architecture.norm
         self.antialias, self.half_on_cuda, self.compiles = settings.antialias, settings.half, settings.compile
         network = _network(settings)
         self.network: Any = network.eval().requires_grad_(False)
@@ -49,17 +51,17 @@ class TimmEncoder(Frozen):
         A network without a class token gives what it pools its features to in its place.
         """
         with self._precision(images.device):
-            last, grid = self._features(self._prepared(images))
-            class_token = self._class_token(last)
+            last, grids = timm_probe.read(self.network, self._prepared(images), self.layers, norm=self.norm)
+            grid = torch.cat(grids, dim=1) if self.combine == "concat" else torch.stack(grids).sum(0)
+            class_token = timm_probe.class_token(self.network, last)
         return Features(grid=grid.float(), class_token=class_token.float())
 
     def accelerate(self, backend: str = "inductor") -> None:
         """Compile the network on a CUDA device, where its many small operations cost more than a minute's pause."""
         if not self.compiles or (backend == "inductor" and not self.mean.is_cuda):
             return
-        for method in ("forward_features", "forward_intermediates"):
-            if hasattr(self.network, method):
-                setattr(self.network, method, _CompiledForLargest(getattr(self.network, method), backend))
+        method = self.network.forward_intermediates
+        self.network.forward_intermediates = _CompiledForLargest(method, backend)
 
     def _prepared(self, images: Tensor) -> Tensor:
         images = ((images + 1) / 2 - self.mean) / self.std
@@ -73,21 +75,6 @@ class TimmEncoder(Frozen):
             return nullcontext()
         native = torch.cuda.is_bf16_supported(including_emulation=False)
         return torch.autocast("cuda", torch.bfloat16, enabled=native)
-
-    def _features(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Return what the network ends with, as it gives it, and the grid of the chosen blocks."""
-        if self.layers == [-1]:
-            last: Tensor = self.network.forward_features(images)
-            return last, timm_probe.to_grid(self.network, last)
-        # Every block's features go through the last norm, as DINOv2's own code has them.
-        last, grids = self.network.forward_intermediates(images, indices=self.layers, norm=True)
-        return last, torch.cat(grids, dim=1) if self.combine == "concat" else torch.stack(grids).sum(0)
-
-    def _class_token(self, last: Tensor) -> Tensor:
-        if getattr(self.network, "cls_token", None) is not None:
-            return last[:, 0]
-        pooled: Tensor = self.network.forward_head(last, pre_logits=True)
-        return pooled
 
 
 class _CompiledForLargest:
@@ -109,12 +96,23 @@ class _CompiledForLargest:
 
 def _network(settings: TimmSettings) -> Any:
     name = settings.architecture.model
+    if settings.package is not None and settings.pretrained and settings.weights is None:
+        return _packaged(name, settings.size, settings.package)
     path = _weights(settings)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         if path is None:
             return timm_probe.create(name, settings.size, num_classes=0)
         return _loaded(name, settings.size, path)
+
+
+def _packaged(name: str, size: int, package: Package) -> Any:
+    """Return a network with the weights of an installed package, without the classifier that they come with."""
+    with torch.device("meta"):
+        network = timm_probe.create(name, size)
+    network.load_state_dict(packaged.tensors(package, network.state_dict()), strict=True, assign=True)
+    network.reset_classifier(0)
+    return network
 
 
 def _weights(settings: TimmSettings) -> Path | None:

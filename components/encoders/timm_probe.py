@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import math
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from functools import cache
 from typing import Any
@@ -12,7 +14,7 @@ from torch import Tensor
 
 from ..messages import first_line
 from ..torchvision_import import ensure_torchvision
-from .timm_table import Architecture
+from .timm_table import Architecture, Stage
 
 
 @cache
@@ -47,33 +49,39 @@ def probe(name: str) -> Architecture:
         ValueError: it gives no square grid of features.
     """
     own_size = int(config(name).input_size[-1])
-    network, features = _run(name, own_size)
     try:
-        _, width, height, across = to_grid(network, features).shape
-    except ValueError as error:
-        raise ValueError(f"'{name}' cannot be an encoder: it gives {error}") from None
-    # A convolutional network rounds up where its stride does not divide the image.
-    stride = network.feature_info[-1]["reduction"] if features.ndim == 4 else own_size // height
-    if height != across or math.ceil(own_size / stride) != height:
-        raise ValueError(f"'{name}' cannot be an encoder: it gives {height}x{across} features of {own_size} pixels")
+        network, norm, token, grids = _run(name, own_size)
+    except (ValueError, RuntimeError, AssertionError, TypeError, AttributeError) as error:
+        raise ValueError(f"'{name}' cannot be an encoder ({first_line(error)})") from None
+    strides = sorted({int(each["reduction"]) for each in network.feature_info})
+    stages = tuple(Stage(_stride(grid, own_size, strides), grid.shape[1]) for grid in grids)
+    if not any(stage.stride for stage in stages):
+        height, across = grids[-1].shape[-2:]
+        raise ValueError(
+            f"'{name}' cannot be an encoder: it gives {height}x{across} features of {own_size} pixels, "
+            "no whole number of pixels a feature"
+        )
     return Architecture(
         model=name,
-        stride=stride,
-        width=width,
-        depth=len(network.blocks) if _is_column(network) else 1,
+        stages=stages,
+        token=token.shape[1],
         parameters=round(sum(parameter.numel() for parameter in network.parameters()) / 1e6, 1),
         licence=config(name).license or "not stated",
+        norm=norm,
     )
 
 
 @cache
-def refusal(name: str, image_size: int, grid: int) -> str:
-    """Return why a network cannot make a grid of features of images of a size, or nothing if it can."""
+def refusal(name: str, image_size: int, layers: tuple[int, ...], grid: int) -> str:
+    """Return why stages of a network cannot make a grid of features of images of a size, or nothing if they can."""
     try:
-        found = to_grid(*_run(name, image_size)).shape[-1]
+        grids = _run(name, image_size)[-1]
+        found = {grids[layer].shape[-2:] for layer in layers}
     except (ValueError, RuntimeError, AssertionError, TypeError) as error:
         return f"'{name}' does not take images of {image_size} pixels ({first_line(error)})"
-    return "" if found == grid else f"'{name}' makes {found}x{found} features of {image_size} pixels, not {grid}x{grid}"
+    for height, across in found - {(grid, grid)}:
+        return f"'{name}' makes {height}x{across} features of {image_size} pixels, not {grid}x{grid}"
+    return ""
 
 
 def config(name: str) -> Any:
@@ -91,33 +99,85 @@ def create(name: str, image_size: int, **values: Any) -> Any:
     return _timm().create_model(name, **values)
 
 
-def to_grid(network: Any, features: Tensor) -> Tensor:
-    """Return what a timm network calls its features as a grid `(B, D, h, w)`, without prefix tokens.
+def read(network: Any, images: Tensor, layers: Sequence[int] | None, **options: Any) -> tuple[Any, list[Tensor]]:
+    """Return what a timm network ends with, for its head, and the features of some stages or all.
 
-    Raises:
-        ValueError: they do not lie on a square grid.
+    Args:
+        images: as the network wants them, `(B, 3, H, W)`.
+        layers: blocks or stages, counted from the last one (-1); None for all.
+        options: further ones of timm's `forward_intermediates`.
+
+    Returns:
+        What `forward_features` gives, and grids `(B, D, h, w)` without prefix tokens, from the first stage to the last.
     """
-    if not isinstance(features, Tensor):
-        raise ValueError("several tensors instead of one grid of features")
-    if features.ndim == 4:
-        return features.movedim(-1, 1) if getattr(network, "output_fmt", "NCHW") == "NHWC" else features
-    patches = features[:, getattr(network, "num_prefix_tokens", 0) :]
-    side = math.isqrt(patches.shape[1]) if patches.ndim == 3 else 0
-    if side < 2 or side**2 != patches.shape[1]:
-        raise ValueError(f"{tuple(features.shape[1:])} values an image, no square grid of features")
-    return patches.transpose(1, 2).unflatten(2, (side, side))
+    taken = inspect.signature(type(network).forward_intermediates).parameters
+    # Without extra blocks an EfficientNet leaves out every stage that does not halve the grid.
+    more = {name: value for name, value in (("extra_blocks", True), ("stop_early", False)) if name in taken}
+    last, grids = network.forward_intermediates(images, indices=layers, **more, **options)
+    # The first of all is the stem then; whoever counts from the last one need not know.
+    return last, grids[1:] if layers is None and "extra_blocks" in more else grids
 
 
-def _is_column(network: Any) -> bool:
-    """Return whether all blocks of a network share one grid, as those of a plain transformer do."""
-    return hasattr(network, "blocks") and hasattr(network, "forward_intermediates") and hasattr(network, "pos_drop")
+def class_token(network: Any, last: Any) -> Tensor:
+    """Return the class token `(B, D)`, or in its place what a network without one pools its features to.
+
+    Args:
+        last: what the network ends with; of one that has no head the mean is taken.
+    """
+    if getattr(network, "cls_token", None) is not None:
+        token: Tensor = last[:, 0]
+        return token
+    try:
+        pooled: Tensor = network.forward_head(last, pre_logits=True)
+    except NotImplementedError:
+        pooled = last.flatten(1, -2).mean(1)
+    return pooled
 
 
-def _run(name: str, image_size: int) -> tuple[Any, Tensor]:
+def _stride(grid: Tensor, image_size: int, published: Sequence[int]) -> int:
+    """Return pixels a feature, a number that timm states or an even one; 0 if there is none.
+
+    What timm states of a single stage is not always so, and a convolution rounds up where its stride does not divide
+    the image.
+    """
+    height, across = grid.shape[-2:]
+    if height != across or height < 2:
+        return 0
+    even = [image_size // height] if image_size % height == 0 else []
+    return next((stride for stride in [*published, *even] if math.ceil(image_size / stride) == height), 0)
+
+
+def _run(name: str, image_size: int) -> tuple[Any, bool, Tensor, list[Tensor]]:
+    """Return a network, whether it puts its norm on intermediate features, its class token and all its grids."""
     with torch.device("meta"), torch.no_grad():
         network = create(name, image_size, num_classes=0).eval()
-        features: Tensor = network.forward_features(torch.empty(1, 3, image_size, image_size))
-    return network, features
+        images = torch.empty(1, 3, image_size, image_size)
+        try:
+            norm, (last, grids) = True, _all(network, images, norm=True)
+        except AssertionError:
+            norm, (last, grids) = False, _all(network, images, norm=False)
+        return network, norm, class_token(network, last), grids
+
+
+def _all(network: Any, images: Tensor, *, norm: bool) -> tuple[Any, list[Tensor]]:
+    try:
+        return read(network, images, None, norm=norm)
+    except RuntimeError:
+        # Some read the sides of the grid off values, of which there are none here.
+        last, tokens = read(network, images, None, norm=norm, output_fmt="NLC")
+        return last, [_square(each) for each in tokens]
+
+
+def _square(tokens: Tensor) -> Tensor:
+    """Return tokens `(B, N, D)` on a square grid.
+
+    Raises:
+        ValueError: they do not lie on one.
+    """
+    side = math.isqrt(tokens.shape[1])
+    if side**2 != tokens.shape[1]:
+        raise ValueError(f"{tokens.shape[1]} features an image lie on no square grid")
+    return tokens.transpose(1, 2).unflatten(2, (side, side))
 
 
 def _timm() -> Any:

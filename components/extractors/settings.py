@@ -11,9 +11,6 @@ from pydantic import Field, field_validator
 from ..registry import PartField, register, register_family
 from ..settings import Settings
 
-GRID = 16
-"""Features a side of an encoder whose image size is open, as without a recipe: DINOv2 then reads 224 pixels."""
-
 
 class ExtractorSettings(Settings):
     """Base of every scoring network's settings: what it gives is known before it is built."""
@@ -96,7 +93,7 @@ class EncoderExtractorSettings(ExtractorSettings):
 
     network: Annotated[Settings, PartField("encoder")] = Field(
         cast(Settings, "dinov2_large"),
-        description="any encoder; left open, it makes 16x16 features and computes in full precision",
+        description="any encoder; left open, it reads images of its own size and computes in full precision",
     )
     pooling: Literal["class_token", "mean"] = Field(
         "class_token", description="what is scored: the class token, or the mean of the feature grid"
@@ -105,7 +102,7 @@ class EncoderExtractorSettings(ExtractorSettings):
     @field_validator("network")
     @classmethod
     def _as_published(cls, network: Any) -> Any:
-        fitted = network.fitted(GRID)
+        fitted = network.alone()
         # Published scores are made in float32, and there are fewer images than in training.
         open_precision = "half" in type(network).model_fields and "half" not in network.model_fields_set
         return fitted.model_copy(update={"half": False}) if open_precision else fitted
