@@ -15,6 +15,9 @@ from ..components.registry import build
 from . import derive
 from .schema import RecipeSettings
 
+DECODING = ("metadata", "background", "max_pixels")
+"""Settings of how image files are decoded."""
+
 
 def score_parts(settings: RecipeSettings, source: Source | None) -> ScoreParts:
     """Build what scores are made with.
@@ -98,8 +101,8 @@ def _reference(settings: RecipeSettings, source: Source | None) -> Reference:
 def _other_source(settings: RecipeSettings) -> DataSettings | None:
     place = settings.evaluate.reference
     if place.folder is not None:
-        # Decoded as the images that are learned from.
-        shared = settings.data.model_dump(include={"metadata", "background", "max_pixels"})
+        # Decoded as the images that are learned from, where these are files, too.
+        shared = {key: getattr(settings.data, key) for key in DECODING if hasattr(settings.data, key)}
         return FolderSettings(root=place.folder, image_size=settings.data.side, **shared)
     return place.data
 

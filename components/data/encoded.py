@@ -159,3 +159,18 @@ class EncodedImages(ABC):
         """Return some of the names that are left out, with their reasons."""
         lost = sorted(self.unreadable)
         return named([f"{name}: {self.reasons[name]}" if name in self.reasons else name for name in lost], NAMED)
+
+
+def warn_of_empty_classes(labels: np.ndarray, classes: int, where: str) -> None:
+    """Warn where some of the classes 0, 1, ... have no image: labels that count from 1, or one that is no class."""
+    present = np.unique(labels)
+    missing = classes - len(present)
+    if missing:
+        empty = np.setdiff1d(np.arange(min(classes, len(present) + NAMED)), present).astype(str).tolist()
+        more = f" and {missing - len(empty[:NAMED]):,} more" if missing > NAMED else ""
+        hint = "; labels count from 0" if present[0] > 0 else ""
+        warnings.warn(
+            f"labels {where} go up to {classes - 1:,}, and {missing:,} of these {classes:,} classes have no image "
+            f"({', '.join(empty[:NAMED])}{more}){hint}",
+            stacklevel=4,
+        )

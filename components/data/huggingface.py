@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..messages import first_line
-from .encoded import EncodedImages
-from .files import changed_last, name_digest
+from ..messages import first_line, named
+from .encoded import EncodedImages, warn_of_empty_classes
+from .files import changed_last, name_digest, open_regular
 from .picture import LARGEST_FILE
 from .settings import INSTALL_DATASETS, HuggingFaceSettings
+
+LABELS = ("label", "labels", "class", "classes", "class_id", "class_label", "cls", "target")
+"""Names by which a column of whole numbers is taken for classes, where none is said to be of them."""
+
+STORED, BINARY = {"bytes", "path"}, ("binary", "large_binary")
 
 ROWS = 4096
 """Rows of the table that are looked at together."""
@@ -31,15 +36,15 @@ class HuggingFaceDataset(EncodedImages):
         where = f"in {settings.dataset} ({settings.split})"
         if not len(table):
             raise ValueError(f"no image {where}")
-        image = _column(table.features, settings.image, "Image", "image")
+        image = _image_column(table.features, settings.image)
         if image is None:
             raise ValueError(f"{where} there is no column of images ({_listed(table.features)}); name one: data.image")
         names, self._labels = _labels(table, settings)
+        self._numbers = [] if names or settings.labels == "none" else list(_whole_numbers(table.features))
         super().__init__(settings, where=where, found=len(table), class_names=names)
         self._rows = sorted(range(len(table)), key=lambda row: name_digest(str(row)))
         self._column = image
-        encoded: Any = type(table.features[image])(decode=False)
-        self._table = table.select_columns([image]).cast_column(image, encoded)
+        self._table = _as_encoded(table.select_columns([image]), image)
         self._files = [Path(file["filename"]) for file in table.cache_files]
 
     def __len__(self) -> int:
@@ -61,12 +66,17 @@ class HuggingFaceDataset(EncodedImages):
         if entry["bytes"] is not None:
             encoded: bytes = entry["bytes"]
             return encoded
-        with Path(entry["path"]).open("rb") as file:
+        with open_regular(Path(entry["path"])) as file:
             return file.read(LARGEST_FILE + 1)
 
     def label(self, index: int) -> int:
         """Return an image's class, 0 for unlabelled images."""
         return int(self._labels[self._rows[index]]) if self.num_classes else 0
+
+    def describe(self) -> str:
+        """Return how many images and classes were found, and which columns of numbers are not taken for labels."""
+        numbers = named(self._numbers)
+        return super().describe() + (f"; not taken for labels (data.label): {numbers}" if numbers else "")
 
     def contents(self) -> Iterable[str]:
         """Yield the name, size and label of every row's image.
@@ -130,21 +140,55 @@ def _load(settings: HuggingFaceSettings) -> Any:
     return saved[split]
 
 
-def _column(features: Any, named: str | None, kind: str, key: str) -> str | None:
-    """Return the named column, or the only one whose feature is of a kind; None if there is none.
+def _image_column(features: Any, wanted: str | None) -> str | None:
+    """Return the wanted column if its values can be images, or the only one of images; None if there is none.
 
     Raises:
         ValueError: no such column, or several that it could be.
     """
-    fitting = [name for name, feature in features.items() if type(feature).__name__ == kind]
-    if named is not None:
-        if named not in features or (kind == "Image" and named not in fitting):
-            columns = _listed(features)
-            raise ValueError(f"data.{key}: there is no column '{named}' of that kind ({columns})")
-        return named
+    images = [name for name, feature in features.items() if type(feature).__name__ == "Image"]
+    # What `datasets` makes of an image, in a file that does not say so: one written by pandas, say.
+    stored = [name for name, feature in features.items() if isinstance(feature, dict) and set(feature) == STORED]
+    if wanted is None:
+        return _only(images or stored, "image")
+    binary = [name for name, feature in features.items() if getattr(feature, "dtype", "") in BINARY]
+    if wanted not in (*images, *stored, *binary):
+        raise ValueError(f"data.image: there is no column '{wanted}' of that kind ({_listed(features)})")
+    return wanted
+
+
+def _label_column(features: Any, wanted: str | None) -> str | None:
+    """Return the wanted column, the only one of class labels, or whole numbers that are called labels.
+
+    Raises:
+        ValueError: no such column, or several that it could be.
+    """
+    if wanted is not None:
+        if wanted not in features:
+            raise ValueError(f"data.label: there is no column '{wanted}' of that kind ({_listed(features)})")
+        return wanted
+    labels = [name for name, feature in features.items() if type(feature).__name__ == "ClassLabel"]
+    return _only(labels or [name for name in _whole_numbers(features) if name.lower() in LABELS], "label")
+
+
+def _only(fitting: Sequence[str], key: str) -> str | None:
     if len(fitting) > 1:
         raise ValueError(f"data.{key}: one of {', '.join(fitting)} has to be named")
     return fitting[0] if fitting else None
+
+
+def _whole_numbers(features: Any) -> Iterator[str]:
+    """Yield the columns of plain whole numbers."""
+    for name, feature in features.items():
+        if type(feature).__name__ == "Value" and str(feature.dtype).startswith(("int", "uint")):
+            yield name
+
+
+def _as_encoded(table: Any, column: str) -> Any:
+    """Return a table whose column holds images as bytes or paths."""
+    import datasets  # noqa: PLC0415
+
+    return table.cast_column(column, datasets.Image(decode=False))
 
 
 def _labels(table: Any, settings: HuggingFaceSettings) -> tuple[tuple[str, ...], np.ndarray]:
@@ -154,7 +198,7 @@ def _labels(table: Any, settings: HuggingFaceSettings) -> tuple[tuple[str, ...],
         ValueError: labels that are no classes, or missing in places.
     """
     none = np.zeros(0, np.int64)
-    column = _column(table.features, settings.label, "ClassLabel", "label") if settings.labels == "auto" else None
+    column = _label_column(table.features, settings.label) if settings.labels == "auto" else None
     if column is None:
         return (), none
     values = table.select_columns([column]).with_format("arrow")[:][column]
@@ -169,7 +213,11 @@ def _labels(table: Any, settings: HuggingFaceSettings) -> tuple[tuple[str, ...],
             "take another split, or the images without: data.labels=none"
         )
     names: Sequence[str] | None = getattr(table.features[column], "names", None)
-    return tuple(names or map(str, range(int(labels.max()) + 1))), labels.astype(np.int64)
+    classes = len(names) if names else int(labels.max()) + 1
+    if labels.max() >= classes:
+        raise ValueError(f"data.label: column '{column}' holds class {labels.max()}, and names {classes} classes")
+    warn_of_empty_classes(labels, classes, f"in {settings.dataset} ({settings.split})")
+    return tuple(names or map(str, range(classes))), labels.astype(np.int64)
 
 
 def _listed(features: Any) -> str:

@@ -12,7 +12,7 @@ from ..atomic_files import replacing
 from ..user_cache import user_cache
 from .tar_index import TarIndex, scan
 
-VERSION = 1
+VERSION = 2
 
 
 def cache_folder(chosen: Path | None) -> Path:

@@ -204,6 +204,8 @@ class FolderSettings(EncodedImageSettings):
 class WebDatasetSettings(EncodedImageSettings):
     """Tar shards of images, on this machine or behind addresses; labels from .cls or the `label` of .json.
 
+    Files of a sample share the name up to its first dot.
+
     Remote shards are fetched whole when a run begins, and kept.
     """
 
@@ -214,6 +216,9 @@ class WebDatasetSettings(EncodedImageSettings):
     )
     cache: Path | None = Field(
         None, description="folder for fetched shards and indexes; default: latsem/webdataset in the user's cache folder"
+    )
+    image: str | None = Field(
+        None, min_length=1, description="extension of the images (jpg, input.jpg), where samples have several"
     )
 
     @field_validator("shards", mode="before")
@@ -250,8 +255,11 @@ class HuggingFaceSettings(EncodedImageSettings):
     dataset: str = Field(min_length=1, description="name on the hub, or a folder or parquet file of this machine")
     subset: str | None = Field(None, description="configuration, for datasets of the hub that have several")
     split: str = Field("train", min_length=1, description="split of the dataset")
-    image: str | None = Field(None, description="column of the images; default: the only one of images")
-    label: str | None = Field(None, description="column of the classes; default: the only one of class labels, or none")
+    image: str | None = Field(None, description="column of the images (or of their bytes); default: the only one")
+    label: str | None = Field(
+        None,
+        description="column of the classes; default: the only one of class labels, or of whole numbers called label",
+    )
 
     @property
     def local(self) -> Path | None:

@@ -11,30 +11,41 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
+from ..messages import printable
+from ..system_names import is_system_name
+from .formats import suffixes
+from .slow_reads import watched
+
 NO_LABEL, BAD_LABEL = -1, -2
 LARGEST_LABEL = 999_999
 LARGEST_TEXT = 2**20
 """Bytes of the largest `.cls` or `.json` that is looked into."""
 
+ZEROS_AT_ONCE = 2**20
+"""Bytes that are read at a time behind an end mark; whole blocks."""
+
 
 @dataclass
 class TarIndex:
-    """The samples of a shard that have an image, in the shard's order.
+    """The images of a shard, in the shard's order of samples.
 
     Attributes:
-        keys: names of the samples: the members' names up to the first dot of the file's name.
+        keys: names of their samples: the members' names up to the first dot of the file's name.
+        extensions: what follows that dot, in lower case; `depth.png`, say, beside `jpg`.
         offsets: where in the file each image begins, bytes.
         sizes: bytes of each image.
         labels: class of each sample, or `NO_LABEL`, or `BAD_LABEL` where there is one that is not a class.
         without_image: samples that have files, and no image among them.
+        unread: bytes behind an end mark that are no archive.
     """
 
     keys: list[str] = field(default_factory=list)
+    extensions: list[str] = field(default_factory=list)
     offsets: list[int] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
     labels: list[int] = field(default_factory=list)
     without_image: int = 0
+    unread: int = 0
 
     def dumps(self) -> str:
         """Return the index as JSON."""
@@ -49,10 +60,11 @@ class TarIndex:
         """
         try:
             index = cls(**json.loads(text))
-            lists = (index.offsets, index.sizes, index.labels)
-            good = all(isinstance(key, str) for key in index.keys) and isinstance(index.without_image, int)
-            good = good and all(len(each) == len(index.keys) for each in lists)
-            good = good and all(type(number) is int and number >= BAD_LABEL for each in lists for number in each)
+            names, numbers = (index.keys, index.extensions), (index.offsets, index.sizes, index.labels)
+            good = all(isinstance(name, str) for each in names for name in each)
+            good = good and isinstance(index.without_image, int) and isinstance(index.unread, int)
+            good = good and all(len(each) == len(index.keys) for each in (*names, *numbers))
+            good = good and all(type(number) is int and number >= BAD_LABEL for each in numbers for number in each)
         except (TypeError, AttributeError) as error:
             raise ValueError(str(error)) from None
         if not good:
@@ -62,41 +74,70 @@ class TarIndex:
 
 @dataclass
 class _Sample:
-    image: tuple[int, int] | None = None
+    images: dict[str, tuple[int, int]] = field(default_factory=dict)
     label: int = NO_LABEL
+    labelled_by: dict[str, int] = field(default_factory=dict)
+
+
+class _TwiceError(Exception):
+    """A name that is in a shard twice; the message says where."""
 
 
 def scan(path: Path) -> TarIndex:
-    """Return the index of an uncompressed tar file.
+    """Return the index of an uncompressed tar file, or of several that were written behind each other.
 
     Files of one sample share the name up to the first dot, wherever they lie in the shard. Folders, links and the like
-    are passed over.
+    are passed over, and what systems leave (see `system_names`).
 
     Raises:
-        ValueError: it is compressed, no tar file, or cut off; the message names it.
+        ValueError: it is compressed, no tar file, cut off, or has a name twice; the message names it.
         OSError: it cannot be read.
     """
     samples: dict[str, _Sample] = {}
-    with path.open("rb") as file:
+    index = TarIndex()
+    with watched(str(path)), path.open("rb") as file:
         if file.read(2) == b"\x1f\x8b":
             raise ValueError(f"{path}: is compressed; only plain .tar shards can be read at any place: gunzip it")
         length = file.seek(0, 2)
-        file.seek(0)
         try:
-            with tarfile.open(fileobj=file, mode="r:") as tar:
-                _read_members(tar, file, length, samples)
+            index.unread = _read_archives(file, length, samples)
+        except _TwiceError as error:
+            raise ValueError(f"{path}: {error}; write it again with every name once") from None
         except (tarfile.TarError, ValueError, EOFError, OverflowError, RecursionError) as error:
             raise ValueError(f"{path}: cut off or damaged ({error}); write or fetch it again") from None
-    index = TarIndex()
     for key, sample in samples.items():
-        if sample.image is None:
-            index.without_image += 1
-            continue
-        index.keys.append(key)
-        index.offsets.append(sample.image[0])
-        index.sizes.append(sample.image[1])
-        index.labels.append(sample.label)
+        index.without_image += not sample.images
+        for extension, (offset, size) in sample.images.items():
+            index.keys.append(key)
+            index.extensions.append(extension)
+            index.offsets.append(offset)
+            index.sizes.append(size)
+            index.labels.append(sample.label)
     return index
+
+
+def _read_archives(file: BinaryIO, length: int, samples: dict[str, _Sample]) -> int:
+    """Read archives that lie behind each other; return how many bytes at the end are none."""
+    start: int | None = 0
+    while start is not None:
+        file.seek(start)
+        tar = tarfile.open(fileobj=file, mode="r:")  # noqa: SIM115 - closing it does nothing to the file
+        if start and tar.firstmember is None:  # type: ignore[attr-defined]
+            return length - start
+        _read_members(tar, file, length, samples)
+        start = _behind_zeros(file, tar.offset)
+    return 0
+
+
+def _behind_zeros(file: BinaryIO, offset: int) -> int | None:
+    """Return the first block from an offset on that is not all zeros, None if there is none."""
+    file.seek(offset)
+    while piece := file.read(ZEROS_AT_ONCE):
+        if content := piece.lstrip(b"\0"):
+            zeros = len(piece) - len(content)
+            return offset + zeros // tarfile.BLOCKSIZE * tarfile.BLOCKSIZE
+        offset += len(piece)
+    return None
 
 
 def _read_members(tar: tarfile.TarFile, file: BinaryIO, length: int, samples: dict[str, _Sample]) -> None:
@@ -116,18 +157,29 @@ def _read_members(tar: tarfile.TarFile, file: BinaryIO, length: int, samples: di
 
 
 def _note(member: tarfile.TarInfo, file: BinaryIO, samples: dict[str, _Sample]) -> None:
-    folder, slash, name = member.name.rpartition("/")
+    path = member.name.removeprefix("./")
+    folder, slash, name = path.rpartition("/")
     stem, _, extension = name.partition(".")
-    if not stem:
+    parents = (part for part in folder.split("/") if part not in (".", ".."))
+    if not stem or is_system_name(name) or any(map(is_system_name, parents)):
         return
     sample = samples.setdefault(f"{folder}{slash}{stem}", _Sample())
     extension = extension.lower()
-    if extension in IMAGE_EXTENSIONS:
-        sample.image = (member.offset_data, member.size)
-    elif extension == "cls":
-        sample.label = _class_of(_text(member, file))
-    elif extension == "json" and sample.label == NO_LABEL:
-        sample.label = _label_in(_text(member, file))
+    if f".{extension.rpartition('.')[2]}" in suffixes():
+        _once(path, sample.images.get(extension, (None,))[0], member.offset_data)
+        sample.images[extension] = (member.offset_data, member.size)
+    elif extension in ("cls", "json"):
+        _once(path, sample.labelled_by.get(extension), member.offset_data)
+        sample.labelled_by[extension] = member.offset_data
+        if extension == "cls":
+            sample.label = _class_of(_text(member, file))
+        elif "cls" not in sample.labelled_by:
+            sample.label = _label_in(_text(member, file))
+
+
+def _once(name: str, first: int | None, second: int) -> None:
+    if first is not None:
+        raise _TwiceError(f"{printable(name)} is there twice, at bytes {first:,} and {second:,}")
 
 
 def _text(member: tarfile.TarInfo, file: BinaryIO) -> bytes | None:

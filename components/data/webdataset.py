@@ -15,13 +15,16 @@ from typing import BinaryIO, TypeVar
 
 import numpy as np
 
-from .encoded import EncodedImages
+from ..messages import printable
+from .encoded import EncodedImages, warn_of_empty_classes
 from .files import changed_last
 from .index_cache import cache_folder, kept_index, make_index
 from .patterns import expand_all, is_address, local_files
 from .picture import LARGEST_FILE
 from .remote import fetch, listed, local_copy
 from .settings import WebDatasetSettings
+from .shard_images import chosen_rows, further_images, shard_names
+from .slow_reads import watched
 from .tar_index import BAD_LABEL, NO_LABEL, TarIndex
 
 OPEN_FILES = 32
@@ -61,8 +64,9 @@ class OpenFiles:
                 self._files.popitem(last=False)[1].close()
         self._files.move_to_end(path)
         file = self._files[path]
-        file.seek(offset)
-        return file.read(size)
+        with watched(str(path)):
+            file.seek(offset)
+            return file.read(size)
 
     def __reduce__(self) -> tuple[type[OpenFiles], tuple[()]]:
         # Open files stay in their process.
@@ -83,30 +87,34 @@ class WebDataset(EncodedImages):
         self.cache = cache_folder(settings.cache)
         self.shards, fetched = _shards(settings, self.cache)
         indexes = _indexes(self.shards, self.cache)
-        self.blocks: Sequence[int] = tuple(len(index.keys) for index in indexes)
+        self.names = shard_names(self.shards)
+        wanted = None if settings.image is None else settings.image.lstrip(".").lower()
+        rows = [chosen_rows(index, name, wanted) for index, name in zip(indexes, self.names, strict=True)]
+        self.blocks: Sequence[int] = tuple(map(len, rows))
         self._ends = list(accumulate(self.blocks))
         self.where = f"in {_count(len(self.shards))} ({', '.join(settings.shards)})"
-        if not self._ends[-1]:
-            raise ValueError(f"no image (.jpg, .png, .webp) {self.where}")
-        self._keys = [key for index in indexes for key in index.keys]
-        self._offsets = np.concatenate([np.array(index.offsets, np.int64) for index in indexes])
-        self._sizes = np.concatenate([np.array(index.sizes, np.int64) for index in indexes])
-        labels = np.concatenate([np.array(index.labels, np.int64) for index in indexes])
+        self._check_extensions(indexes, wanted)
+        taken = list(zip(indexes, rows, strict=True))
+        self._keys = [index.keys[row] for index, of_shard in taken for row in of_shard]
+        self._offsets = np.concatenate([np.array(index.offsets, np.int64)[of_shard] for index, of_shard in taken])
+        self._sizes = np.concatenate([np.array(index.sizes, np.int64)[of_shard] for index, of_shard in taken])
+        labels = np.concatenate([np.array(index.labels, np.int64)[of_shard] for index, of_shard in taken])
         classes = self._classes(labels) if settings.labels == "auto" else 0
         names = tuple(str(number) for number in range(classes))
         super().__init__(settings, where=self.where, found=len(self._keys), class_names=names)
         self._labels = labels if classes else np.zeros_like(labels)
-        self._fetched, self._without_image = fetched, sum(index.without_image for index in indexes)
+        self._fetched = fetched
+        self._without_image = sum(index.without_image + len({*index.keys}) - len(of_shard) for index, of_shard in taken)
         self._files = OpenFiles()
+        self._warn_of_unread_bytes(indexes)
         self._warn_of_sorted_labels()
 
     def __len__(self) -> int:
         return len(self._keys)
 
     def key(self, index: int) -> str:
-        """Return a sample's shard (without its folder) and name."""
-        name = f"{self._shard(index).name}/{self._keys[index]}"
-        return name.encode("utf-8", "backslashreplace").decode()
+        """Return a sample's shard (without its folder, if that tells them apart) and name."""
+        return printable(f"{self.names[bisect_right(self._ends, index)]}/{self._keys[index]}")
 
     def read(self, index: int) -> bytes:
         """Return the bytes of an image.
@@ -154,7 +162,30 @@ class WebDataset(EncodedImages):
                     f"the label of {self.key(int(wrong[0]))} {problem}, as {len(wrong):,} of {len(labels):,} "
                     f"{self.where}; mend them, or take the images without: data.labels=none"
                 )
+        if labels.max() >= 0:
+            warn_of_empty_classes(labels, int(labels.max()) + 1, self.where)
         return int(labels.max()) + 1
+
+    def _check_extensions(self, indexes: Sequence[TarIndex], wanted: str | None) -> None:
+        """Refuse shards without an image, and warn of images that are taken for further ones of samples."""
+        further = further_images(indexes) if wanted is None else ""
+        if not self._ends[-1]:
+            kind = "(.jpg, .png, .webp, ...)" if wanted is None else f"with the extension .{wanted}"
+            there = f": there are {further}, to be named by data.image" if further else ""
+            raise ValueError(f"no image {kind} {self.where}{there}")
+        if further:
+            warnings.warn(
+                f"data.shards: images with a further dot in their names {self.where} are not read ({further}), as "
+                "files of a sample share the name up to its first dot: rename them, or name the extension that is "
+                "meant: data.image",
+                stacklevel=3,
+            )
+
+    def _warn_of_unread_bytes(self, indexes: Sequence[TarIndex]) -> None:
+        for name, index in zip(self.names, indexes, strict=True):
+            if index.unread:
+                behind = f"{index.unread:,} bytes behind its end mark are no tar archive and are not read"
+                warnings.warn(f"data.shards: {name}: {behind}", stacklevel=3)
 
     def _warn_of_sorted_labels(self) -> None:
         """Warn of shards that are sorted by class: statistics and references are taken from the first images."""

@@ -189,6 +189,37 @@ def test_columns_are_found_or_asked_for(tmp_path: Path) -> None:
         assert "\n" not in str(caught.value)
 
 
+def test_whole_numbers_called_labels_are_labels_and_named_bytes_are_images(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    encoded = io.BytesIO()
+    noise(9, 9).save(encoded, "png")
+    stored = [{"bytes": encoded.getvalue(), "path": None}] * 4
+    raw = [encoded.getvalue()] * 4
+
+    def made(columns: dict[str, list[object]], **values: object) -> HuggingFaceDataset:
+        pq.write_table(pa.table(columns), tmp_path / "set.parquet")
+        source: HuggingFaceDataset = create(
+            "data", "huggingface", dataset=str(tmp_path / "set.parquet"), image_size=8, **values
+        )
+        source.item(0, 0)
+        return source
+
+    numbers: dict[str, list[object]] = {"label": [0, 1, 2, 1], "width": [9, 9, 9, 9]}
+    labelled = made({"image": [*stored], **numbers})
+    assert labelled.num_classes == 3 and sorted(labelled.item(index, 0)[1] for index in range(4)) == [0, 1, 1, 2]
+    plain = made({"image": [*stored], "width": [9, 9, 9, 9]})
+    assert plain.num_classes == 0 and plain.describe().endswith("; not taken for labels (data.label): width")
+    assert made({"photo": [*raw], **numbers}, image="photo").num_classes == 3
+    with pytest.raises(ValueError, match="no column of images"):
+        made({"photo": [*raw], **numbers})
+    with pytest.warns(UserWarning, match=r"1 of these 3 classes have no image \(0\); labels count from 0"):
+        made({"image": [*stored], "label": [1, 2, 1, 2]})
+    with pytest.raises(ValueError, match="data.label: one of label, target has to be named"):
+        made({"image": [*stored], "label": [0, 1, 0, 1], "target": [0, 1, 1, 1]})
+
+
 def test_a_dataset_that_cannot_be_had_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import datasets
 
