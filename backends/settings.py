@@ -115,14 +115,14 @@ def reference_section(value: object) -> object:
     if isinstance(value, int) and not isinstance(value, bool):
         return {"images": value}
     if isinstance(value, str):
-        return {"file" if value.endswith(".npz") else "folder": value}
+        return {"file" if value.lower().endswith(".npz") else "folder": value}
     return value
 
 
 class ReferenceSettings(Settings):
     """What generated images are compared with: images of the recipe's data, of another source, or a file."""
 
-    images: int = Field(10_000, ge=2, description="at most so many: the first ones")
+    images: int = Field(10_000, ge=2, description="at most so many; a file of more is drawn from fairly")
     data: Annotated[DataSettings, PartField("data")] | None = Field(
         None, description="another source of images; empty: the recipe's own data"
     )

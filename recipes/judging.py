@@ -35,7 +35,7 @@ def score_parts(settings: RecipeSettings, source: Source | None) -> ScoreParts:
         extractor=_extractor(settings),
         extractor_identity=evaluate.extractor.identity(),
         probes=tuple(_probes(settings, width)),
-        reference=_reference(settings, source),
+        reference=_of_one_size(settings, _reference(settings, source)),
         data=_own_images(settings, source, evaluate.samples) if source is not None and width else None,
         better=_better(settings, width),
     )
@@ -96,6 +96,21 @@ def _reference(settings: RecipeSettings, source: Source | None) -> Reference:
         return SourceReference(build(other), place.images, other.model_dump(mode="json"))
     except (OSError, ValueError) as error:
         raise UserError(f"evaluate.reference: {error}") from None
+
+
+def _of_one_size(settings: RecipeSettings, reference: Reference) -> Reference:
+    """Return a reference whose images are as large as those that are generated.
+
+    Raises:
+        UserError: they are not: features of resized images are others.
+    """
+    side, found = settings.data.side, reference.side
+    if found is not None and found != (side, side):
+        raise UserError(
+            f"evaluate.reference: images of {found[1]}x{found[0]} pixels, and those of the recipe have {side}x{side}: "
+            "take a file of that size, or a folder or source, which are resized (evaluate.reference.data.image_size)"
+        )
+    return reference
 
 
 def _other_source(settings: RecipeSettings) -> DataSettings | None:

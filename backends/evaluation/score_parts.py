@@ -44,8 +44,8 @@ class ScoreParts:
             raise UserError(f"evaluate.reference: {error}") from None
         if not len(self.reference) and not published:
             raise UserError(
-                f"evaluate.reference: {self.reference.identity()['what']} has no images, only moments of inception's "
-                f"features, which '{extractor.name}' does not give"
+                f"evaluate.reference: {self.reference.identity()['what']['file']} has no images, only moments of "
+                f"inception's features, which '{extractor.name}' does not give"
             )
         problems = [
             metric.shortage(extractor.width(), len(self.reference), of_reference=True)
