@@ -75,7 +75,8 @@ class Assembly(ImageModel):
 
     Attributes:
         name: the recipe's name.
-        text: the recipe as it was given.
+        text: the recipe as it was given, in one file.
+        plugin_texts: the sources of its plug-ins, by the paths that they are kept under in the run folder.
         feed: where training batches come from.
         feed_name: `images`, or the folder of a cache.
         score: what scores are made with, None where none is asked for.
@@ -85,6 +86,7 @@ class Assembly(ImageModel):
 
     name: str
     text: str
+    plugin_texts: Mapping[str, str]
     source: Source
     feed: Feed
     feed_name: str

@@ -18,7 +18,10 @@ from .files import MissingFile, Shape, Text, UnreadableFile, read_json, short_di
 from .run_lock import RunLock
 
 RECIPE, ENVIRONMENT = "recipe.yaml", "environment.json"
-BEGINNING = (RECIPE, ENVIRONMENT)
+PLUGINS = "plugins"
+"""Folder of the sources of the plug-ins that the run was trained with: to be looked at, never run by themselves."""
+
+BEGINNING = (RECIPE, ENVIRONMENT, PLUGINS)
 """What is written before a folder is a run folder, which it is by its resolved recipe."""
 
 
@@ -30,10 +33,15 @@ class _TrainShape(Shape):
     steps: int | None = None
 
 
+class _PluginShape(Shape):
+    file: Text
+    sha256: Text | None = None
+
+
 class _RecipeShape(Shape):
     train: _TrainShape = Field(default_factory=_TrainShape)
     fabric: dict[Text, Any] = Field(default_factory=dict)
-    plugins: list[Text] = Field(default_factory=list)
+    plugins: list[Text | _PluginShape] = Field(default_factory=list)
 
 
 class ReportedShape(Shape):
@@ -64,11 +72,19 @@ depends on it; sums may differ in their last digits."""
 
 def same_run(one: Values, other: Values) -> bool:
     """Return whether two recipes are those of one run, wherever it is computed."""
-    return _identity(one) == _identity(other)
+    return identity(one) == identity(other)
 
 
-def _identity(recipe: Values) -> Values:
-    return {**recipe, "fabric": {key: value for key, value in recipe.get("fabric", {}).items() if key not in PLACED}}
+def identity(recipe: Values) -> Values:
+    """Return what makes a run the run it is: not where it is computed, and of plug-ins not where they lie."""
+    fabric = {key: value for key, value in recipe.get("fabric", {}).items() if key not in PLACED}
+    plugins = [_plugin(plugin) for plugin in recipe.get("plugins", ())]
+    return {**recipe, "fabric": fabric, "plugins": plugins}
+
+
+def _plugin(plugin: Any) -> Any:
+    """Return the digest of a plug-in, of one of an older run its name."""
+    return plugin.get("sha256") or Path(plugin["file"]).name if isinstance(plugin, dict) else plugin
 
 
 class RunFolder:
@@ -269,7 +285,7 @@ def _new_name(recipe: Values) -> str:
 def _refuse_other_run(folder: RunFolder, recipe: Values) -> None:
     if not folder.resolved.is_file():
         raise UserError(f"--name: {folder.path} exists and is not a run folder; choose another name")
-    changed = differences(_identity(folder.recipe()), _identity(recipe))
+    changed = differences(identity(folder.recipe()), identity(recipe))
     if not changed:
         return
     longer = [line for line in changed if line.startswith("train.steps: ")] == changed

@@ -19,6 +19,7 @@ from .blocks import settle
 from .checkpointing.room import require_room
 from .checkpointing.store import checkpoint_at, checkpoints, damage, remove_leftovers, set_damaged_aside
 from .checkpointing.weights import load_newest, load_weights
+from .command_line import command, plugin_words
 from .console import RunConsole, relative
 from .drawing import RunDrawing
 from .errors import Interrupted, RunFailed, system_line
@@ -207,7 +208,7 @@ class Session:
     def _not_finite(self, trainer: Trainer, failure: NotFinite) -> str:
         """Keep the step that failed, and return what is said of it."""
         path = self.folder.replays / f"step-{failure.step:08d}.safetensors"
-        again = f"'latsem replay {relative(path)}' computes it again and says where it begins"
+        again = f"{self._command('replay', relative(path))} computes it again and says where it begins"
         model = trainer.last()
         if self.fabric.is_global_zero:
             self.folder.require_held()
@@ -278,6 +279,8 @@ class Session:
             "resolved": self._screen_rows(),
         }
         write_atomically(self.folder.path / RECIPE, self.assembly.text)
+        for name, source in self.assembly.plugin_texts.items():
+            write_atomically(self.folder.path / name, source)
         write_json(self.folder.path / ENVIRONMENT, environment())
         write_json(self.folder.resolved, resolved)
 
@@ -342,7 +345,11 @@ class Session:
             self.console.say(f"stream     {said}")
         if (self.folder.path / REPORT).exists():
             self.console.say(f"report     {folder}/{REPORT}")
-        self.console.say(f"next       latsem sample {folder} -n 16 --seed 1")
+        self.console.say(f"next       {self._command('sample', folder, '-n', 16, '--seed', 1)}")
+
+    def _command(self, *words: object) -> str:
+        """Return a command of this run, with the plug-ins that it needs."""
+        return command("latsem", *words, *plugin_words(self.assembly.recipe))
 
     def _result(self) -> RunResult:
         load_newest(self.folder, self.assembly.model)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
@@ -110,15 +111,6 @@ def _default_metrics() -> list[MetricSettings]:
     return [FrechetSettings(), KernelSettings(), PrecisionRecallSettings(), DensityCoverageSettings()]
 
 
-def reference_section(value: object) -> object:
-    """Return what a reference in one value is short for: a number of images, a file by its suffix, or a folder."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return {"images": value}
-    if isinstance(value, str):
-        return {"file" if value.lower().endswith(".npz") else "folder": value}
-    return value
-
-
 class ReferenceSettings(Settings):
     """What generated images are compared with: images of the recipe's data, of another source, or a file."""
 
@@ -131,10 +123,15 @@ class ReferenceSettings(Settings):
         None, description=".npz as ADM and JiT publish them: images (arr_0), or mu and sigma of Inception's features"
     )
 
-    @model_validator(mode="before")
     @classmethod
-    def _short_forms(cls, value: object) -> object:
-        return reference_section(value)
+    def expanded(cls, value: object) -> object:
+        """Return what one value is short for: a number of images, a file by its suffix, or a folder."""
+        if isinstance(value, int) and not isinstance(value, bool):
+            return {"images": value}
+        if isinstance(value, str):
+            number = re.fullmatch("[0-9][0-9_]*", value)
+            return {"images" if number else "file" if value.lower().endswith(".npz") else "folder": value}
+        return value
 
     @model_validator(mode="after")
     def _one_place(self) -> ReferenceSettings:
@@ -188,6 +185,20 @@ class CacheSettings(Settings):
     )
     components: int = Field(256, ge=1, description="size of the basis, where features are stored in one")
     shard_images: int = Field(4096, ge=1, description="images in a file")
+
+
+class PluginSettings(Settings):
+    """A Python file with parts of one's own, and what it holds."""
+
+    file: Path = Field(description="relative to the recipe that names it; on the command line, to this folder")
+    sha256: str | None = Field(
+        None, pattern="[0-9a-f]{64}", description="digest that the file must have; a run notes that of what it ran"
+    )
+
+    @classmethod
+    def expanded(cls, value: object) -> object:
+        """Return what a name alone is short for."""
+        return {"file": value} if isinstance(value, str) else value
 
 
 class FabricSettings(Settings):

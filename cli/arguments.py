@@ -12,5 +12,8 @@ OverridesArgument = Annotated[
     list[str] | None,
     typer.Argument(metavar="KEY=VALUE", help="changes: part=NAME replaces a part, part.key=VALUE sets a value"),
 ]
+PluginsArgument = Annotated[
+    list[str] | None, typer.Argument(metavar="plugins=[FILE]", help="Python files with parts of your own")
+]
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="a run folder")]
 RootOption = Annotated[Path, typer.Option("--root", help="folder of all runs")]

@@ -21,9 +21,10 @@ def import_(
     root: RootOption = Path("runs"),
 ) -> None:
     """Turn a published SiT, DiT or ReDi checkpoint into a run folder to sample from; nothing in the file is run."""
+    from ..backends.command_line import command  # noqa: PLC0415
     from ..recipes.importing import import_checkpoint  # noqa: PLC0415
 
     imported = import_checkpoint(checkpoint, published, overrides or [], pca=pca, name=name, root=root)
     for line in imported.lines:
         typer.echo(line)
-    typer.echo(f"next  latsem sample {imported.folder} -n 16 --seed 1")
+    typer.echo(f"next  {command('latsem', 'sample', imported.folder, '-n', 16, '--seed', 1)}")

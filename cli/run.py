@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -52,7 +51,7 @@ def run(
         raise UserError("name a recipe ('latsem list recipe'), or a run to go on with: --resume RUN")
     if extend:
         raise UserError("--extend: name the run that is to be longer: --resume RUN --extend steps=N")
-    changes = [*(overrides or []), *([f"train.checkpoint={json.dumps(str(checkpoint))}"] if checkpoint else [])]
+    changes = [*(overrides or []), *([f"train.checkpoint={checkpoint}"] if checkpoint else [])]
     loaded = load(recipe, changes)
     if dry_run:
         loaded.dry_run(name=name, root=root)

@@ -35,6 +35,10 @@ class Settings(BaseModel):
 
     Subclasses are importable without torch, so that listing, showing and checking stay instant.
     The class variables `kind` and `name` are set by the registry.
+
+    Attributes:
+        part_specific: fields that a recipe sets for this part alone: with another part in its place, they are not
+            kept (see `recipes/combining.py`).
     """
 
     # Validators are made when first used: a look at the parts needs none, and a recipe needs few of them.
@@ -42,6 +46,12 @@ class Settings(BaseModel):
 
     kind: ClassVar[str] = ""
     name: ClassVar[str] = ""
+    part_specific: ClassVar[frozenset[str]] = frozenset()
+
+    @classmethod
+    def expanded(cls, value: object) -> object:
+        """Return what a value is short for, where a section may be written as one value."""
+        return value
 
     def anchored(self) -> Self:
         """Return the same with its paths made absolute, so that they mean the same from every working directory."""
@@ -60,7 +70,7 @@ class Settings(BaseModel):
     @classmethod
     def _suggest_keys(cls, values: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
         try:
-            return handler(values)
+            return handler(cls.expanded(values))
         except ValidationError as error:
             raise ValidationError.from_exception_data(error.title, [_explain(e, cls) for e in error.errors()]) from None
 

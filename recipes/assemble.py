@@ -30,6 +30,7 @@ from ..components.registry import build
 from . import derive
 from .caching import ONLINE, choose_feed
 from .judging import score_parts
+from .plugins import stored_names
 from .recipe import Recipe, completed, of_run
 from .schema import RecipeSettings
 
@@ -65,6 +66,7 @@ def assemble_around(recipe: Recipe, source: Source, *, scored: bool = True) -> A
         **vars(parts),
         name=recipe.name,
         text=recipe.text,
+        plugin_texts={name: plugin.text for name, plugin in stored_names(recipe.plugins).items()},
         source=source,
         feed=ImageFeed(source, parts.space),
         feed_name=ONLINE,

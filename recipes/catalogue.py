@@ -19,6 +19,7 @@ from ..components.registry import KINDS, Part, available, family_of, find_listed
 from ..components.settings import Settings, near_name
 from .comparing.study import find_study, read_study
 from .layers import shipped_recipes, shipped_studies
+from .plugins import is_plugins, load_plugins
 from .recipe import load
 from .schema import RecipeSettings
 
@@ -32,16 +33,22 @@ MISSPELT = 0.91
 Rows = list[tuple[str, str]]
 
 
-def catalogue(kind: str | None, pattern: str | None = None) -> Iterator[tuple[str, Rows]]:
+def catalogue(
+    kind: str | None = None, pattern: str | None = None, plugins: Sequence[str] = ()
+) -> Iterator[tuple[str, Rows]]:
     """Yield titled lists of names and summaries, of one kind or of everything.
 
     Args:
         kind: one kind, or everything.
+        plugins: `plugins=[FILE, ...]`, whose parts are listed, too; it may stand in the place of the others.
         pattern: with `*`, `?` or `[...]`: only names that it fits, of all that there are.
 
     Raises:
         UserError: an unknown kind, or a pattern that fits nothing.
     """
+    words = [word for word in (kind, pattern, *plugins) if word is not None]
+    load_plugins(list(filter(is_plugins, words)))
+    kind, pattern = [*(word for word in words if not is_plugins(word)), None, None][:2]
     kinds = [*KINDS, *SHIPPED]
     wanted = _singular(kind) if kind else None
     if wanted and wanted not in kinds:
@@ -79,19 +86,21 @@ def describe(what: str, overrides: Sequence[str] = ()) -> str:
     Raises:
         UserError: there is nothing of that name.
     """
+    load_plugins(list(filter(is_plugins, overrides)))
     named = {kind: find_listed(kind, what.removeprefix(f"{kind}.")) for kind in KINDS}
     parts = [part for part in named.values() if part is not None]
-    if parts and not overrides:
+    changes = [change for change in overrides if not is_plugins(change)]
+    if parts and not changes:
         return "\n\n".join(_describe_part(part) for part in parts)
     if what in KINDS:
         raise UserError(
             f"{what}: is a kind of part; 'latsem list {what}' lists its parts, 'latsem show PART' shows one"
         )
     section = _describe_section(what)
-    if section and not overrides:
+    if section and not changes:
         return section
     study = find_study(what)
-    if study is not None and not overrides:
+    if study is not None and not changes:
         return _yaml(read_study(study).model_dump(mode="json"))
     try:
         return _yaml(load(what, overrides, data="unused").resolved())

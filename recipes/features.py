@@ -23,7 +23,7 @@ from ..components.encoders.encoder import Encoder
 from ..components.projections.projection import Projection
 from ..components.registry import build
 from .assemble import build_encoder, build_source
-from .recipe import DataUse, Recipe, from_values, load
+from .recipe import DataUse, Recipe, load, of_run
 from .schema import RecipeSettings
 
 FIT_BATCH = 64
@@ -88,7 +88,7 @@ def _on(device: torch.device, encoder: Encoder | None) -> Encoder:
 def _recipe(what: str, run: RunFolder | None, overrides: Sequence[str], data: DataUse) -> Recipe:
     if run is None:
         return load(what, overrides, data=data)
-    return from_values(run.path.parent.name, run.recipe(), overrides, data="unused")
+    return of_run(run, overrides)
 
 
 def _fitting_images(settings: RecipeSettings, pictures: Tensor, fitted_on: FittedOn) -> tuple[Iterator[Tensor], str]:

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from ..backends.errors import UserError
-from ..backends.settings import reference_section
-from ..components.registry import KINDS
+from ..backends.run_folder import RECIPE, RunFolder
 from ..components.settings import near_name
-from .yaml_reader import KeyPath, Sourced, parse_value, read_yaml
+from .combining import combine
+from .scalars import Plain
+from .schema import RecipeSettings
+from .yaml_reader import KeyPath, Sourced, read_yaml
 
 COMMAND_LINE = "command line"
 STUDIES = "studies/"
 
-PARTS = frozenset({*KINDS, "network"})
-"""Keys whose value may be the bare name of a part: kinds, and the encoder of an extractor."""
+Layer = Sequence[Sourced]
+"""What one file, or the command line, says: mappings of which the general one comes first."""
 
-SHORT_FORMS: Mapping[str, Callable[[object], object]] = {"reference": reference_section}
-"""Keys whose section may be written as one value, and what it is short for: a change to one value keeps the others."""
+KEYS = ("base", *RecipeSettings.model_fields)
+"""Keys of a recipe file."""
 
 
 def shipped_recipes() -> dict[str, Path]:
@@ -42,8 +44,11 @@ def recipe_name(path: Path) -> str:
     """Return the name of a recipe, which its runs and caches lie under: its file's, without folder and suffix.
 
     A recipe shipped in a sub-folder is named with it (`imagenet256-sit_b`): another folder may have one of its name.
+    The recipe of a run has the name of the run's recipe: it is that of the same run.
     """
     root, resolved = Path(str(files(__package__))).resolve(), path.resolve()
+    if resolved.name == RECIPE and RunFolder(resolved.parent).resolved.is_file():
+        return resolved.parent.parent.name
     if not resolved.is_relative_to(root):
         return path.stem
     return "-".join(resolved.relative_to(root).with_suffix("").parts)
@@ -71,7 +76,7 @@ def read_layers(path: Path, overrides: Sequence[str]) -> Sourced:
     Raises:
         UserError: a file that cannot be read, bases in a circle, or an override that is not `key=value`.
     """
-    return override(_read_with_bases(path, ()), overrides)
+    return combine([*file_layers(path), command_line(overrides)], RecipeSettings)
 
 
 def override(recipe: Sourced, overrides: Sequence[str]) -> Sourced:
@@ -80,67 +85,59 @@ def override(recipe: Sourced, overrides: Sequence[str]) -> Sourced:
     Raises:
         UserError: an override that is not `key=value`.
     """
-    for text in overrides:
-        recipe = merge(recipe, _parse_override(text))
-    return recipe
+    return combine([[recipe], command_line(overrides)], RecipeSettings)
 
 
-def merge(below: Sourced, above: Sourced) -> Sourced:
-    """Return one mapping over another: mappings merge by key, everything else replaces.
+def file_layers(path: Path) -> list[Layer]:
+    """Return a recipe file and its bases, the lowest first.
 
-    A part replaced by another (a bare name, or a different `name`) leaves nothing of the old one's settings.
+    Raises:
+        UserError: a file that cannot be read, or bases in a circle.
     """
-    places = dict(below.places)
-    values = _merge(below.values, above.values, (), places)
-    return Sourced(values, places | above.places)
+    return _with_bases(path, ())
 
 
-def _merge(below: dict[str, Any], above: dict[str, Any], path: KeyPath, places: dict[KeyPath, str]) -> dict[str, Any]:
-    values = dict(below)
-    for key, new in above.items():
-        here = (*path, key)
-        old = values.get(key)
-        if isinstance(new, dict):
-            if isinstance(old, str) and "name" not in new and key in PARTS:
-                old = {"name": old}
-            elif key in SHORT_FORMS:
-                old = SHORT_FORMS[key](old)
-            if isinstance(old, dict) and new.get("name", old.get("name")) == old.get("name"):
-                values[key] = _merge(old, new, here, places)
-                continue
-        for place in [place for place in places if place[: len(here)] == here]:
-            del places[place]
-        values[key] = new
-    return values
-
-
-def _read_with_bases(path: Path, above: tuple[Path, ...]) -> Sourced:
+def _with_bases(path: Path, above: tuple[Path, ...]) -> list[Layer]:
     resolved = path.resolve()
     if resolved in above:
         raise UserError(f"{_shown(path)}: base recipes in a circle: {' -> '.join(p.name for p in (*above, resolved))}")
-    recipe = read_yaml(path, _shown(path))
+    recipe = read_yaml(path, _shown(path), KEYS)
     base = recipe.values.pop("base", None)
     if base is None:
-        return recipe
+        return [[recipe]]
     if not isinstance(base, str):
         raise UserError(f"{recipe.place(('base',))}: base: needs the name or path of a recipe")
     try:
         below = find_recipe(base, beside=path.parent)
     except UserError as error:
         raise UserError(f"{recipe.place(('base',))}: base: {error}") from None
-    return merge(_read_with_bases(below, (*above, resolved)), recipe)
+    return [*_with_bases(below, (*above, resolved)), [recipe]]
 
 
-def _parse_override(text: str) -> Sourced:
-    key, equals, value = text.partition("=")
-    names = key.split(".")
-    if not equals or not all(names):
-        raise UserError(f"{COMMAND_LINE}: '{text}': an override is written key=value, as in encoder.name=shapes_vit")
-    parsed = parse_value(value)
-    nested: Any = parsed
+def command_line(overrides: Sequence[str]) -> Layer:
+    """Return `key=value` overrides as a layer: of a key that is there twice the last, and otherwise in no order.
+
+    Raises:
+        UserError: an override that is not `key=value`.
+    """
+    values: dict[tuple[str, ...], str] = {}
+    for text in overrides:
+        key, equals, value = text.partition("=")
+        names = tuple(key.split("."))
+        if not equals or not all(names):
+            raise UserError(
+                f"{COMMAND_LINE}: '{text}': an override is written key=value, as in encoder.name=shapes_vit"
+            )
+        values[names] = value
+    # What is more special holds beside what is more general, whichever was written first.
+    return [_nested(names, values[names]) for names in sorted(values, key=len)]
+
+
+def _nested(names: tuple[str, ...], value: str) -> Sourced:
+    nested: Any = Plain(value)
     for name in reversed(names):
         nested = {name: nested}
-    path: KeyPath = tuple(names)
+    path: KeyPath = names
     return Sourced(nested, {path[: length + 1]: COMMAND_LINE for length in range(len(path))})
 
 

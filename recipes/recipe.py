@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import yaml
 from pydantic import ValidationError
 
+from ..backends.command_line import command, plugin_words
 from ..backends.errors import UserError
-from ..backends.run_folder import RunFolder, differences
+from ..backends.run_folder import PLUGINS, RunFolder, differences
 from . import derive
-from .layers import find_recipe, override, read_layers, recipe_name
+from .combining import combine
+from .layers import command_line, file_layers, find_recipe, override, recipe_name
+from .plugins import Plugin, require_same, run_plugins, stored_names
 from .schema import RecipeSettings
 from .yaml_reader import KeyPath, Sourced
 
@@ -36,15 +38,17 @@ class Recipe:
 
     Attributes:
         name: what its runs and caches lie under: its file's name, with the sub-folder where it is shipped in one.
-        text: the file as it was given, with the overrides as comments.
+        text: a recipe file of everything that was given, overrides and bases included.
         settings: every value, validated.
-        warnings: settings that do nothing.
+        warnings: settings that do nothing, or are others than somebody may think.
+        plugins: files that were run for it.
     """
 
     name: str
     text: str
     settings: RecipeSettings
     warnings: tuple[str, ...] = ()
+    plugins: tuple[Plugin, ...] = ()
 
     def resolved(self) -> dict[str, Any]:
         """Return every value, as JSON."""
@@ -101,15 +105,21 @@ def load(recipe: str | Path, overrides: Sequence[str] = (), *, data: DataUse = "
         UserError: every problem of the recipe, one line each: `file:line: path: message`.
     """
     path = find_recipe(str(recipe))
-    sourced = read_layers(path, overrides)
-    _run_plugins(sourced, path)
-    text = path.read_text(encoding="utf-8") + "".join(f"# override: {override}\n" for override in overrides)
-    return check(recipe_name(path), text, sourced, data, scored=scored)
+    layers = [*file_layers(path), command_line(overrides)]
+    plugins = run_plugins(layers)
+    sourced = combine(layers, RecipeSettings)
+    loaded = check(recipe_name(path), "", sourced, data, scored=scored)
+    values = _chosen(sourced.values, loaded.resolved())
+    return replace(loaded, text=_text([str(recipe), *overrides], values, plugins), plugins=plugins)
 
 
 def from_values(name: str, values: dict[str, Any], overrides: Sequence[str] = (), *, data: DataUse = "here") -> Recipe:
     """Return a recipe from plain values, as a run folder stores them, with overrides."""
-    return check(name, "", override(Sourced(values, {(): name}), overrides), data)
+    return check(name, "", override(_complete(name, values), overrides), data)
+
+
+def _complete(name: str, values: dict[str, Any]) -> Sourced:
+    return Sourced(values, {(): name}, complete=True)
 
 
 def completed(values: dict[str, Any]) -> dict[str, Any]:
@@ -129,15 +139,17 @@ def of_run(run: RunFolder, overrides: Sequence[str] = (), *, data: DataUse = "un
         UserError: not a run folder, or an override that does not fit, or is of what the weights came about by.
     """
     name, values = run.path.resolve().parent.name, run.recipe()
-    named = [change for change in overrides if change.partition("=")[0] == "plugins"]
-    if named:
-        _run_plugins(override(Sourced(values, {(): name}), named), Path(name))
+    typed = command_line(overrides)
+    plugins = run_plugins([typed])
+    if plugins:
+        require_same(run.path, values, plugins)
     try:
-        recipe = from_values(name, values, overrides, data=data)
+        sourced = combine([[_complete(name, values)], typed], RecipeSettings)
+        recipe = replace(check(name, "", sourced, data), plugins=plugins)
     except UserError as error:
-        trained_with = ", ".join(values.get("plugins") or ()) if not named else ""
-        hint = [f"{run.path}: was trained with {trained_with}: if parts of it are missing, name it: plugins=[FILE]"]
-        raise UserError(*error.problems, *(hint if trained_with else ())) from None
+        named = plugin_words(values)
+        hint = [f"{run.path}: was trained with plug-ins; if parts are missing, name them: {command(*named)}"]
+        raise UserError(*error.problems, *(hint if named and not plugins else ())) from None
     before, after = (
         {key: value for key, value in each.resolved().items() if key in TRAINED}
         for each in (from_values(name, values, data="unused"), recipe)
@@ -172,8 +184,8 @@ def check(name: str, text: str, sourced: Sourced, data: DataUse = "here", *, sco
     problems = problems or list(derive.clashes(settings))
     if problems:
         raise UserError(*[problem_line(sourced, path, message) for path, message in problems])
-    warnings = (*notes, *derive.warnings(settings)) if data != "unused" else ()
-    return Recipe(name, text, settings.anchored(), warnings)
+    found = (*notes, *derive.warnings(settings)) if data != "unused" else ()
+    return Recipe(name, text, settings.anchored(), (*sourced.notes, *found))
 
 
 def problem_line(sourced: Sourced, path: KeyPath, message: str) -> str:
@@ -182,26 +194,17 @@ def problem_line(sourced: Sourced, path: KeyPath, message: str) -> str:
     return ": ".join(part for part in (sourced.place(path), shown, message) if part)
 
 
-def _run_plugins(sourced: Sourced, recipe: Path) -> None:
-    plugins = sourced.values.get("plugins", [])
-    if not isinstance(plugins, list) or not all(isinstance(plugin, str) for plugin in plugins):
-        return  # the schema will say so
-    for plugin in plugins:
-        _run_plugin(recipe.parent / Path(plugin).expanduser(), sourced.place(("plugins",)))
+def _chosen(given: Any, resolved: Any) -> Any:
+    """Return the values of a resolved recipe that somebody has chosen."""
+    if not isinstance(given, dict) or not isinstance(resolved, dict):
+        return resolved
+    return {key: _chosen(value, resolved[key]) for key, value in given.items() if key in resolved}
 
 
-def _run_plugin(path: Path, place: str) -> None:
-    name = f"latsem_plugin_{path.stem}"
-    if name in sys.modules and getattr(sys.modules[name], "__file__", None) == str(path.resolve()):
-        return
-    spec = importlib.util.spec_from_file_location(name, path.resolve())
-    if spec is None or spec.loader is None or not path.is_file():
-        raise UserError(f"{place}: plugins: there is no Python file {path}")
-    sys.stderr.write(f"running plug-in {path}\n")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        del sys.modules[name]
-        raise UserError(f"{place}: plugins: {path}: {type(error).__name__}: {error}") from error
+def _text(words: Sequence[str], values: dict[str, Any], plugins: Sequence[Plugin]) -> str:
+    """Return a recipe file of what was given: in a run's folder, beside its plug-ins, it is the recipe of the run."""
+    stored = [{"file": file, "sha256": plugin.sha256} for file, plugin in stored_names(plugins).items()]
+    given = {**values, **({PLUGINS: stored} if stored else {})}
+    shown = "".join(each if each.isprintable() else "?" for each in command(*words))
+    text: str = yaml.safe_dump(given, sort_keys=False, allow_unicode=True)
+    return f"# {shown}: what was given; every value is in resolved.json\n{text}"

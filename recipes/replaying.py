@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
 
 from ..backends.replay import Replayed, read_notes, replay
 from .assemble import image_model
+from .plugins import load_plugins
 from .recipe import from_values
 
 SHOWN = 8
 
 
-def replay_file(path: Path) -> Replayed:
+def replay_file(path: Path, plugins: Sequence[str] = ()) -> Replayed:
     """Compute the step of a replay file again, on the kind of device that it failed on if there is one.
 
+    Args:
+        plugins: `plugins=[FILE, ...]` that the run was trained with.
+
     Raises:
-        UserError: not a replay file, or a damaged one.
+        UserError: not a replay file, or a damaged one, or parts of plug-ins that are not named.
     """
     recorded = read_notes(path)
+    load_plugins(plugins)
     recipe = from_values(str(path), recorded.recipe, data="unused")
     there = recorded.device != "cuda" or torch.cuda.is_available()
     device = torch.device(recorded.device if there else "cpu")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..backends.errors import UserError
 from ..backends.run_folder import PLACED, RunFolder
+from .plugins import is_plugins
 from .recipe import Recipe, completed, from_values, of_run
-from .yaml_reader import parse_value
+from .scalars import number
 
 if TYPE_CHECKING:
     from ..backends.session import RunResult
@@ -40,7 +42,7 @@ def resume(
     from .assemble import session_in  # noqa: PLC0415 - torch is imported only now
 
     run = RunFolder(path.expanduser(), completed)
-    begun = of_run(run)
+    begun = of_run(run, list(filter(is_plugins, places)))
     _require_places(places, begun)
     recipe = of_run(run, places, data="here")
     if extensions:
@@ -61,20 +63,24 @@ def extended(recipe: Recipe, extensions: Sequence[str]) -> Recipe:
     if steps < before:
         raise UserError(f"--extend: steps={steps}: the run has {before} steps already; it can only be trained longer")
     values = recipe.resolved()
-    return from_values(recipe.name, {**values, "train": {**values["train"], "steps": steps}}, data="here")
+    longer = from_values(recipe.name, {**values, "train": {**values["train"], "steps": steps}}, data="here")
+    return replace(longer, plugins=recipe.plugins)
 
 
 def _require_places(changes: Sequence[str], begun: Recipe) -> None:
     allowed = [f"fabric.{key}" for key in PLACED] + [f"data.{key}" for key in begun.settings.data.places]
     for change in changes:
-        if change.partition("=")[0] not in allowed:
-            raise UserError(f"--resume: '{change}': a run goes on as it is; only {', '.join(allowed)} may change")
+        if change.partition("=")[0] not in (*allowed, "plugins"):
+            raise UserError(
+                f"--resume: '{change}': a run is resumed as it is; only {', '.join(allowed)} may change, and "
+                "plugins=[FILE] names the plug-ins that it was trained with"
+            )
 
 
 def _steps(extensions: Sequence[str]) -> int:
     *others, last = extensions
     key, _, text = last.partition("=")
-    steps = parse_value(text) if text else None
-    if others or key.removeprefix("train.") != "steps" or not isinstance(steps, int) or isinstance(steps, bool):
+    steps = number(text)
+    if others or key.removeprefix("train.") != "steps" or not isinstance(steps, int):
         raise UserError(f"--extend: '{' '.join(extensions)}': a run is extended by more steps, as in steps=4000")
     return steps

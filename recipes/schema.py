@@ -6,7 +6,14 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field
 
-from ..backends.settings import CacheSettings, EvaluateSettings, FabricSettings, StreamSettings, TrainSettings
+from ..backends.settings import (
+    CacheSettings,
+    EvaluateSettings,
+    FabricSettings,
+    PluginSettings,
+    StreamSettings,
+    TrainSettings,
+)
 from ..components.data.settings import DataSettings
 from ..components.denoisers.settings import DenoiserSettings, JiTSettings
 from ..components.encoders.settings import EncoderSettings
@@ -52,7 +59,9 @@ class RecipeSettings(Settings):
     evaluate: EvaluateSettings = Field(default_factory=EvaluateSettings)
     cache: CacheSettings = Field(default_factory=CacheSettings)
     fabric: FabricSettings = Field(default_factory=FabricSettings)
-    plugins: list[str] = Field(default_factory=list, description="Python files with parts of your own; they are run")
+    plugins: list[PluginSettings] = Field(
+        default_factory=list, description="Python files with parts of your own; they are run"
+    )
 
     def anchored(self) -> Self:
         """Return the same with absolute paths, but for the folder of caches: it does not change what a run is."""

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from ...components.messages import first_line
+from ..command_line import command, plugin_words
 from ..console import RunConsole, relative
 from ..files import MissingFile, UnreadableFile, write_atomically
 from .charts import Chart
@@ -158,7 +159,11 @@ def _picture(files: RunFiles, path: Path, **how: Any) -> list[Picture]:
 def _commands(folder: str, files: RunFiles) -> list[str]:
     if not files.step:
         return []
-    commands = [f"latsem sample {folder} -n 16 --seed 1", f"latsem evaluate {folder} evaluate.guided=true"]
+    plugins = plugin_words(files.recipe)
+    commands = [
+        command("latsem", "sample", folder, "-n", 16, "--seed", 1, *plugins),
+        command("latsem", "evaluate", folder, "evaluate.guided=true", *plugins),
+    ]
     if files.semantics:
-        commands.append(f"latsem features {folder} photo.jpg")
+        commands.append(command("latsem", "features", folder, "photo.jpg", *plugins))
     return commands

@@ -34,6 +34,7 @@ class DataSettings(Settings):
     """
 
     places: ClassVar[tuple[str, ...]] = ()
+    part_specific: ClassVar[frozenset[str]] = frozenset({"expect_images", "expect_classes"})
 
     expect_images: int | None = Field(
         None, ge=1, description="number of images there should be; checked against what is found"

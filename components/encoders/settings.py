@@ -103,6 +103,7 @@ class TimmSettings(EncoderSettings):
 
     architecture: ClassVar[Architecture]
     package: ClassVar[Package | None] = None
+    part_specific: ClassVar[frozenset[str]] = frozenset({"weights"})
 
     layers: list[int] = Field(
         default_factory=lambda: [-1],

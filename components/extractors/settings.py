@@ -57,6 +57,8 @@ class ShapesScorerSettings(ExtractorSettings):
 class InceptionSettings(ExtractorSettings):
     """Inception v3 of 2015 as torch-fidelity has it: the network of FID, KID and Inception score as published."""
 
+    part_specific: ClassVar[frozenset[str]] = frozenset({"weights"})
+
     pretrained: bool = Field(True, description="torch-fidelity's weights, fetched from GitHub; off: random ones")
     weights: Path | None = Field(None, description="a local copy of that file (.pth), instead of fetching it")
 
@@ -90,6 +92,8 @@ class InceptionSettings(ExtractorSettings):
 @register("extractor", "encoder", builds=".encoder:EncoderExtractor")
 class EncoderExtractorSettings(ExtractorSettings):
     """Features of a semantic encoder: FDD with DINOv2 (arXiv 2306.04675). An encoder's name is short for it."""
+
+    part_specific: ClassVar[frozenset[str]] = frozenset({"network"})
 
     network: Annotated[Settings, PartField("encoder")] = Field(
         cast(Settings, "dinov2_large"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -17,6 +17,8 @@ GuidedStreams = list[str] | Literal["all"]
 
 class Contrast(Settings):
     """How far to go from a prediction that knows less, where and when."""
+
+    part_specific: ClassVar[frozenset[str]] = frozenset({"scale", "streams", "channels"})
 
     scale: float = Field(2.0, ge=0, description="1 is no guidance, 0 the prediction that knows less")
     streams: GuidedStreams = Field("all", description="guided streams by name, or all of them")

@@ -34,7 +34,9 @@ class SamplerSettings(Settings):
 
 
 class StepSettings(SamplerSettings):
-    """Base of the samplers that take a fixed number of steps."""
+    """Base of the samplers that take a fixed number of steps; as many steps of another are another quality."""
+
+    part_specific: ClassVar[frozenset[str]] = frozenset({"steps"})
 
     steps: int = Field(25, ge=1, le=10_000, description="steps from noise to data")
 

@@ -12,9 +12,11 @@ from pydantic import Field, ValidationError, field_validator
 from ...backends.errors import UserError
 from ...backends.settings import MAX_SEED
 from ...components.settings import Settings
-from ..layers import shipped_studies
+from ..combining import combine
+from ..layers import KEYS, shipped_studies
 from ..recipe import problem_line
-from ..yaml_reader import parse_value, read_yaml
+from ..scalars import number
+from ..yaml_reader import Sourced, read_yaml
 
 SweepValue = int | float | str
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
@@ -104,11 +106,15 @@ def read_study(path: Path) -> StudySettings:
     Raises:
         UserError: every problem, one line each: `file:line: key: message`.
     """
-    sourced = read_yaml(path, str(path))
+    sourced = combine([[_read(path)]], StudySettings)
     try:
         return StudySettings.model_validate(sourced.values)
     except ValidationError as error:
         raise UserError(*[problem_line(sourced, each["loc"], each["msg"]) for each in error.errors()]) from None
+
+
+def _read(path: Path) -> Sourced:
+    return read_yaml(path, str(path), (*KEYS, *StudySettings.model_fields))
 
 
 def find_study(name: str) -> Path | None:
@@ -119,7 +125,7 @@ def find_study(name: str) -> Path | None:
     """
     path = Path(name).expanduser()
     if path.suffix in (".yaml", ".yml") and path.is_file():
-        return path if "tables" in read_yaml(path, str(path)).values else None
+        return path if "tables" in _read(path).values else None
     return shipped_studies().get(name.removeprefix("recipes/").removesuffix(".yaml"))
 
 
@@ -132,8 +138,8 @@ def parse_sweeps(texts: Sequence[str]) -> dict[str, list[SweepValue]]:
     sweeps: dict[str, list[SweepValue]] = {}
     for text in texts:
         key, _, values = text.partition("=")
-        found = [parse_value(value) for value in values.split(",") if value]
-        if not key or len(found) < 2 or not all(isinstance(value, int | float | str) for value in found):
+        found = [value if (read := number(value)) is None else read for value in values.split(",") if value]
+        if not key or len(found) < 2:
             raise UserError(f"--sweep: '{text}': a sweep is written key=value,value,..., as in guidance.scale=1,1.5,2")
         sweeps[key] = found
     return sweeps

@@ -166,7 +166,12 @@ def test_the_semantic_stream_costs_next_to_nothing(name: str) -> None:
 def test_data_and_training_are_the_papers(name: str) -> None:
     values = resolved(name)
     side = int(name.partition("/")[0].removeprefix("imagenet"))
-    data = {"root": "data/imagenet/train", "image_size": side, "expect_images": 1_281_167, "expect_classes": CLASSES}
+    data = {
+        "root": str(Path("data/imagenet/train").absolute()),
+        "image_size": side,
+        "expect_images": 1_281_167,
+        "expect_classes": CLASSES,
+    }
     assert values["data"].items() >= data.items()
     # ReDi's released training reads stored latents and images as they are; CoReDi's recipes differ in the projection.
     assert values["data"]["flip"] is ("latent" not in name)

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from latsem.backends.errors import UserError
-from latsem.recipes.layers import find_recipe, merge, read_layers, shipped_recipes
-from latsem.recipes.yaml_reader import Sourced, parse_value, read_yaml
+from latsem.recipes.layers import find_recipe, read_layers, shipped_recipes
+from latsem.recipes.yaml_reader import read_yaml
 
 
 def write(path: Path, text: str) -> Path:
@@ -15,24 +15,11 @@ def write(path: Path, text: str) -> Path:
     return path
 
 
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [
-        ("1e-4", 1e-4), ("1E3", 1000.0), (".5", 0.5), ("-2.5e+3", -2500.0), ("12", 12), ("no", "no"), ("on", "on"),
-        ("true", True), ("null", None), ("", None), ("~/photos", "~/photos"), ("[1, 2]", [1, 2]),
-        ("{name: cfg, scale: 3}", {"name": "cfg", "scale": 3}), ("2026-11-21", "2026-11-21"), ("a: b: c", "a: b: c"),
-    ],
-)  # fmt: skip
-def test_values_are_what_they_look_like(text: str, value: object) -> None:
-    parsed = parse_value(text)
-    assert (parsed == value or (text == "" and parsed == "")) and isinstance(parsed, type(value) if text else str)
-
-
 def test_every_value_knows_its_line(tmp_path: Path) -> None:
     recipe = read_yaml(
         write(tmp_path / "r.yaml", "# a\ndata:\n  name: folder\n  root: x\ntrain: {steps: 3}\n"), "r.yaml"
     )
-    assert recipe.values == {"data": {"name": "folder", "root": "x"}, "train": {"steps": 3}}
+    assert recipe.values == {"data": {"name": "folder", "root": "x"}, "train": {"steps": "3"}}
     assert recipe.place(("data", "root")) == "r.yaml:4"
     assert recipe.place(("train", "steps")) == "r.yaml:5"
     assert recipe.place(("data", "absent", "deeper")) == "r.yaml:2"
@@ -45,7 +32,7 @@ def test_every_value_knows_its_line(tmp_path: Path) -> None:
         ("a: [1\n", "r.yaml:2: not YAML"),
         ("- 1\n", "r.yaml:1: a recipe is a mapping"),
         ("a: &x 1\nb: *x\n", "aliases are not used"),
-        ("a: !!python/object:os.system x\n", "r.yaml:1: the tag .* is not used"),
+        ("a: !!python/object:os.system x\n", "r.yaml:1: tags are not used"),
         ("{[1]: 2}\n", "a key must be a plain name"),
         ("a: " + "{a: " * 25 + "1" + "}" * 25, "nested deeper than 20"),
     ],
@@ -61,23 +48,6 @@ def test_unreadable_files(tmp_path: Path) -> None:
         read_yaml(tmp_path / "b.yaml", "b.yaml")
     with pytest.raises(UserError, match="larger than"):
         read_yaml(write(tmp_path / "big.yaml", "# " + "x" * 1_000_001), "big.yaml")
-
-
-def layered(below: dict[str, object], above: dict[str, object]) -> dict[str, object]:
-    return merge(Sourced(below), Sourced(above)).values
-
-
-def test_layers_merge_by_key_and_parts_replace_parts() -> None:
-    below = {"guidance": {"name": "cfg", "scale": 2.0}, "train": {"steps": 1, "lr": 2}}
-    assert layered(below, {"train": {"steps": 5}})["train"] == {"steps": 5, "lr": 2}
-    assert layered(below, {"guidance": {"scale": 3}})["guidance"] == {"name": "cfg", "scale": 3}
-    assert layered(below, {"guidance": {"name": "cfg", "interval": [0, 1]}})["guidance"] == {
-        "name": "cfg", "scale": 2.0, "interval": [0, 1],
-    }  # fmt: skip
-    assert layered(below, {"guidance": "none"})["guidance"] == "none"
-    assert layered(below, {"guidance": {"name": "other"}})["guidance"] == {"name": "other"}
-    assert layered({"sampler": "euler"}, {"sampler": {"steps": 3}})["sampler"] == {"name": "euler", "steps": 3}
-    assert layered(below, {"guidance": None})["guidance"] is None
 
 
 def test_bases_are_found_beside_the_file_or_shipped_and_lines_point_into_them(tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ def test_parts_swap_in_any_combination(encoder: str, projection: str, sampler: s
     overrides = [f"encoder={encoder}", f"projection={projection}", f"sampler={sampler}", "guidance.scale=3"]
     settings = load("pixel_coredi", overrides).settings
     assert (settings.encoder.name, settings.projection.name, settings.sampler.name) == (encoder, projection, sampler)
-    assert stream_specs(settings)["semantic"].shape == (8, 4, 4)
+    assert stream_specs(settings)["semantic"].shape == (16, 4, 4)
 
 
 def test_a_new_recipe_in_any_folder_with_a_plug_in(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -140,7 +140,7 @@ def test_every_mistake_is_reported_at_once_with_its_line(tmp_path: Path) -> None
         (["denoiser.heads=3"], "denoiser.heads: 3 heads do not divide a width of 128"),
         (["guidance.streams=[imag]"], "guidance.streams: there is no stream 'imag'"),
         (["guidance.streams=[]"], "guidance.streams: needs names of streams in a list, or all"),
-        (["guidance.streams=[image, 3]"], "guidance.streams: needs names of streams in a list, or all"),
+        (["guidance.streams=[image, 3]"], "guidance.streams: there is no stream '3' (only image, semantic)"),
         (["guidance.channels=4"], "guidance.channels: 4 channels of a stream 'image' that has 3"),
         (["guidance.channels=0"], "guidance.channels: Input should be greater than or equal to 1"),
         (["guidance.streams=[semantic]", "guidance.channels=3"], "guidance.channels: counts channels of the stream"),

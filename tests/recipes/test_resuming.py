@@ -127,6 +127,6 @@ def test_the_command_goes_on_elsewhere_and_says_what_else_may_not_change(
     on = cli("run", "--resume", folder, "fabric.devices=1", "fabric.num_nodes=1", "--extend", "steps=6", "--profile")
     assert on.returncode == 0 and "going on after step 4" in on.stdout, on.stderr
     assert [path.name for path in (tmp_path / folder / "profile").iterdir()] == ["steps-00000005-00000006.json.gz"]
-    for change, said in (("train.lr=3", "'train.lr=3': a run goes on as it is"), ("pixel_jit", "no recipe")):
+    for change, said in (("train.lr=3", "'train.lr=3': a run is resumed as it is"), ("pixel_jit", "no recipe")):
         refused = cli("run", "--resume", folder, change)
         assert refused.returncode == 2 and said in refused.stderr and len(refused.stderr.splitlines()) == 1
