@@ -5,17 +5,33 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO, cast
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+
+from .output import LastingStream
+
+
+class LastingConsole(Console):
+    """A console that goes without its output once that cannot be written."""
+
+    @property
+    def file(self) -> IO[str]:
+        """The stream that is written to."""
+        return cast(IO[str], LastingStream(super().file))
+
+    @file.setter
+    def file(self, new_file: IO[str]) -> None:
+        self._file = new_file
 
 
 class RunConsole:
     """Start-up screen, progress and last words. Silent on every process but the first."""
 
     def __init__(self, *, quiet: bool = False) -> None:
-        self.console = Console(quiet=quiet, highlight=False, soft_wrap=True)
+        self.console = LastingConsole(quiet=quiet, highlight=False, soft_wrap=True)
 
     def screen(self, title: str, rows: Mapping[str, str]) -> None:
         """Show a titled table of two columns."""

@@ -9,8 +9,13 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Self
 
-SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2") if hasattr(signal, name))
-"""Ctrl-C, the end of a job or a pre-emption, and what SLURM sends ahead of it with `--signal`."""
+NAMES = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2", "SIGHUP")
+SIGNALS = tuple(getattr(signal, name) for name in NAMES if hasattr(signal, name))
+"""Ctrl-C, the end of a job or a pre-emption, what SLURM sends ahead of it with `--signal`, and a closed terminal."""
+
+HANG_UP = getattr(signal, "SIGHUP", None)
+"""A closing terminal sends it more than once (the system and the shell do), systemd beside SIGTERM. So it asks to stop
+like the others, but never counts as the second request. Under `nohup` it stays ignored."""
 
 
 class _CutOff(BaseException):
@@ -32,6 +37,8 @@ class StopRequest:
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
             for number in SIGNALS:
+                if number == HANG_UP and signal.getsignal(number) == signal.SIG_IGN:
+                    continue
                 self._before[number] = signal.signal(number, self._ask)
         return self
 
@@ -56,7 +63,9 @@ class StopRequest:
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         del frame
-        if self.signal:
+        if self.signal and number == HANG_UP:
+            return
+        if self.signal not in (0, HANG_UP):
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
         self.signal = number

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import threading
 import warnings
@@ -13,23 +14,30 @@ from .commands import call
 def main() -> None:
     """Run a command. Exit codes: 2 for a mistake of the user, 1 for a run that failed, 128 + n for signal n."""
     from ..backends.errors import Interrupted, RunFailed, UserError, system_line  # noqa: PLC0415 - kept off the path to --help
+    from ..backends.output import flush_output, write_error  # noqa: PLC0415
 
     warnings.formatwarning, threading.excepthook = _warning_line, _say_in_a_line
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # Names of files are shown with escapes where the locale has no letters for them.
+            stream.reconfigure(errors="backslashreplace")
     try:
         call(sys.argv[1:])
     except UserError as error:
         for problem in error.problems:
-            sys.stderr.write(f"{problem}\n")
+            write_error(f"{problem}\n")
         sys.exit(2)
     except RunFailed as failure:
-        sys.stderr.write(f"{failure}\n")
+        write_error(f"{failure}\n")
         sys.exit(1)
     except OSError as error:
-        sys.stderr.write(f"{system_line(error)}\n")
+        write_error(f"{system_line(error)}\n")
         sys.exit(1)
     except Interrupted as interruption:
-        sys.stderr.write(f"{interruption}\n")
+        write_error(f"{interruption}\n")
         sys.exit(128 + interruption.signal)
+    finally:
+        flush_output()
 
 
 _in_full, _with_traceback = warnings.formatwarning, threading.excepthook
