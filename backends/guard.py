@@ -30,6 +30,12 @@ class FiniteGuard:
         """Remember what the forward passes of a step are about to change."""
         self._before = [buffer.clone() for buffer in self.buffers]
 
+    def undo(self) -> None:
+        """Put back what the forward passes of a step have changed that is not finished."""
+        with torch.no_grad():
+            for buffer, before in zip(self.buffers, self._before, strict=True):
+                buffer.copy_(before)
+
     def judge(self, step: int, *values: Tensor) -> Tensor:
         """Return 1 if the optimizer must leave this step out and 0 if not, as a tensor on the device.
 

@@ -25,6 +25,7 @@ from .drawing import SEMANTIC_IMAGES
 from .evaluation.collected import extracted
 from .evaluation.score_parts import ScoreParts
 from .faking import settle, without_fakes
+from .fitting import FIT_BATCH, fit_statistics
 from .generation import ImageGenerator
 from .loader import IMAGES, LABEL, Batch, BatchPlan, Key
 from .metering import MemoryMeter, bytes_of, tensors_of
@@ -32,7 +33,7 @@ from .model import JointModel
 from .run_folder import RunFolder
 from .screen import reconstructed_images
 from .space import Encoded
-from .training import FIT_BATCH, Trainer, fit_statistics
+from .training import Trainer
 
 EVALUATIONS = 2
 """Calls of the model after which a sampler holds all that it ever does."""

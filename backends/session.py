@@ -28,6 +28,7 @@ from .evaluation.records import Record, score_lines, scores_of
 from .evaluation.scoring import Scoring
 from .failures import NOTHING_KEPT, one_line_failures
 from .files import write_atomically, write_json
+from .fitting import fit_statistics
 from .generation import ImageGenerator
 from .hardware import device_name, environment, release_freed_memory, resolve_precision
 from .launching import launch, leave
@@ -42,7 +43,7 @@ from .run_data import RunData
 from .run_folder import ENVIRONMENT, RECIPE, RunFolder, Values, same_run
 from .screen import reconstructed_images, screen_rows
 from .semantic_health import SemanticHealth, summary
-from .training import NotFinite, Trainer, due, fit_statistics
+from .training import NotFinite, Trainer, due
 
 PROFILE = "profile"
 

@@ -22,12 +22,11 @@ from .compiling import compile_blocks
 from .console import RunConsole, TrainingProgress
 from .guard import FiniteGuard
 from .interrupt import StopRequest
-from .loader import LABEL, Batch, BatchPlan, batches_at
+from .loader import LABEL, Batch, BatchPlan
 from .log import MetricLog
 from .meter import Meter
 from .model import JointModel
 from .objective import Objective, StepDraws
-from .processes import FabricMerge
 from .profiling import StepProfiler
 from .reading import reading_processes, training_batches
 from .run_folder import RunFolder
@@ -39,30 +38,10 @@ from .waiting import WaitingWatch
 Hook = Callable[[int], dict[str, float]]
 """Called after a step; what it returns is logged."""
 
-FIT_BATCH = 128
-
 
 def due(step: int, every: int) -> bool:
     """Return whether something that happens every so many steps (0: never) happens now."""
     return every > 0 and step % every == 0
-
-
-def fit_statistics(assembly: Assembly, fabric: Fabric) -> None:
-    """Measure on the first images of the data what projection and tokenizer need, unless they have it.
-
-    Every process takes its share of the images; the sums of all are put together.
-    """
-    merge, feed = FabricMerge(fabric), assembly.feed
-
-    def share(count: int) -> Iterator[Batch]:
-        indices = range(fabric.global_rank, min(count, len(feed)), fabric.world_size)
-        return batches_at(feed, indices, min(FIT_BATCH, assembly.space.piece), fabric.device)
-
-    projection = assembly.model.projection
-    if projection is not None and not bool(projection.fitted):
-        found = (feed.features(batch) for batch in share(assembly.fit_images))
-        projection.fit((grid for grid in found if grid is not None), merge)
-    assembly.space.tokenizer.fit((feed.code(batch) for batch in share(assembly.measure_images)), merge)
 
 
 class NotFinite(Exception):  # noqa: N818
@@ -75,6 +54,10 @@ class NotFinite(Exception):  # noqa: N818
     def __init__(self, step: int, values: dict[str, Tensor]) -> None:
         super().__init__(f"step {step}: the loss or the gradient is not finite")
         self.step, self.values = step, values
+
+
+class _CutOffReading(Exception):  # noqa: N818
+    """A signal came while a step waited for its data."""
 
 
 class Trainer:
@@ -134,7 +117,7 @@ class Trainer:
             log = stack.enter_context(closing(MetricLog(self.folder, self.step))) if first else None
             writer = stack.enter_context(closing(self._writer())) if first else None
             stop = stack.enter_context(StopRequest())
-            batches = self._waited_for(stack.enter_context(closing(self._batches())))
+            batches = self._waited_for(stack.enter_context(closing(self._batches())), stop)
             if profiler:
                 stack.enter_context(profiler)
             self.meter.resume()
@@ -143,7 +126,12 @@ class Trainer:
             finished = not self._left_undone(log) or self._let(stop, act)
             stopped_by = 0
             while finished and self.step < self.settings.steps and not (stopped_by := self._stopped_by(stop)):
-                self.meter.add(self._one_step(batches))
+                try:
+                    self.meter.add(self._one_step(batches))
+                except _CutOffReading:
+                    self.guard.undo()
+                    finished = False
+                    break
                 progress.step(self.step)
                 if profiler:
                     profiler.step()
@@ -236,10 +224,18 @@ class Trainer:
             pin=device.type != "cpu",
         )
 
-    def _waited_for(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+    def _waited_for(self, batches: Iterator[Batch], stop: StopRequest) -> Iterator[Batch]:
+        """Yield batches; a signal need not wait for one that may never come.
+
+        Raises:
+            _CutOffReading: a signal came first.
+        """
+        found: list[Batch | None] = []
         while True:
             with self.stages(DATA):
-                batch = next(batches, None)
+                if not self._let(stop, lambda: found.append(next(batches, None))):
+                    raise _CutOffReading
+            batch = found.pop()
             if batch is None:
                 return
             yield batch

@@ -17,9 +17,9 @@ from conftest import QUICK_JOINT
 from safetensors.torch import load_file
 
 from latsem.backends.errors import Interrupted, UserError
+from latsem.backends.fitting import fit_statistics
 from latsem.backends.hardware import make_fabric
 from latsem.backends.settings import CacheSettings, EvaluateSettings, FabricSettings, StreamSettings, TrainSettings
-from latsem.backends.training import fit_statistics
 from latsem.cli.commands import COMMANDS, call
 from latsem.components.settings import Settings
 from latsem.recipes import load
