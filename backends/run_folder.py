@@ -17,11 +17,11 @@ from .errors import UserError
 from .files import MissingFile, Shape, Text, UnreadableFile, read_json, short_digest, write_json
 from .run_lock import RunLock
 
-RECIPE, ENVIRONMENT = "recipe.yaml", "environment.json"
+RECIPE, ENVIRONMENT, DATA = "recipe.yaml", "environment.json", "data.json"
 PLUGINS = "plugins"
 """Folder of the sources of the plug-ins that the run was trained with: to be looked at, never run by themselves."""
 
-BEGINNING = (RECIPE, ENVIRONMENT, PLUGINS)
+BEGINNING = (RECIPE, ENVIRONMENT, DATA, PLUGINS)
 """What is written before a folder is a run folder, which it is by its resolved recipe."""
 
 
@@ -109,7 +109,7 @@ class RunFolder:
     @property
     def data(self) -> Path:
         """What the data were when the run began (see `run_data`)."""
-        return self.path / "data.json"
+        return self.path / DATA
 
     @property
     def metrics(self) -> Path:
