@@ -14,6 +14,7 @@ from ..components.data.picture import Decoding, decode
 from ..components.encoders.encoder import Encoder
 from ..components.images import to_unit
 from ..components.projections.projection import Projection
+from ..components.user_cache import expanded
 from .errors import UserError
 from .pictures import grid_picture, semantic_colours
 
@@ -31,7 +32,7 @@ def read_pictures(paths: Sequence[Path], side: int, decoding: Decoding = Decodin
     pictures, problems = [], []
     for path in paths:
         try:
-            pixels = torch.from_numpy(decode(path.expanduser().read_bytes(), side, decoding).copy())
+            pixels = torch.from_numpy(decode(expanded(path).read_bytes(), side, decoding).copy())
             pictures.append(pixels.permute(2, 0, 1))
         except OSError as error:
             problems.append(f"{path}: cannot be read: {error.strerror}")

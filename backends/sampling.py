@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from ..components.images import to_pixels
+from ..components.user_cache import expanded
 from .assembly import ImageModel
 from .blocks import settle
 from .checkpointing.weights import load_newest
@@ -73,7 +74,7 @@ class TrainedRun:
             UserError: no checkpoint, no such class, or the target holds something else.
         """
         step, generator = self._ready(labels)
-        target = target.expanduser()
+        target = expanded(target)
         if target.is_file() and target.suffix.lower() != ".npz":
             raise UserError(f"{target}: is a file; name a folder, or a new file that ends in .npz")
         packed = target.suffix.lower() == ".npz"

@@ -21,6 +21,7 @@ from ..components.metrics.settings import (
 from ..components.registry import PartField
 from ..components.settings import Settings
 from ..components.streams import Prediction
+from ..components.user_cache import expanded
 
 MAX_SEED = 2**63 - 1
 Auto = Literal["auto"]
@@ -103,7 +104,7 @@ class TrainSettings(Settings):
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield `(key, message)` for what is not there."""
-        if self.checkpoint is not None and not self.checkpoint.expanduser().is_dir():
+        if self.checkpoint is not None and not expanded(self.checkpoint).is_dir():
             yield "checkpoint", f"there is no run or checkpoint {self.checkpoint}"
 
 
@@ -141,9 +142,9 @@ class ReferenceSettings(Settings):
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield `(key, message)` for what is not there."""
-        if self.folder is not None and not self.folder.expanduser().is_dir():
+        if self.folder is not None and not expanded(self.folder).is_dir():
             yield "folder", f"there is no folder {self.folder}"
-        if self.file is not None and not self.file.expanduser().is_file():
+        if self.file is not None and not expanded(self.file).is_file():
             yield "file", f"there is no file {self.file}"
         for key, message in self.data.problems() if self.data is not None else ():
             yield "data", f"{key}: {message}"

@@ -8,6 +8,7 @@ import threading
 import warnings
 from pathlib import Path
 
+from ..components.user_cache import NoHome
 from .commands import call
 
 
@@ -26,6 +27,9 @@ def main() -> None:
     except UserError as error:
         for problem in error.problems:
             write_error(f"{problem}\n")
+        sys.exit(2)
+    except NoHome as error:
+        write_error(f"{error}\n")
         sys.exit(2)
     except RunFailed as failure:
         write_error(f"{failure}\n")

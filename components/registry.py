@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -24,6 +25,9 @@ from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from .settings import Settings, near_name
+
+BUILDING = threading.RLock()
+"""Held while a part is built: initial weights come from torch's global generator, which threads would share."""
 
 KINDS: Mapping[str, str] = {
     "data": "data",
@@ -258,8 +262,9 @@ class PartField:
 
 
 def build(settings: Settings, **runtime: Any) -> Any:
-    """Build the part that `settings` configure, handing over what the program derived."""
-    return find(settings.kind, settings.name).target()(settings, **runtime)
+    """Build the part that `settings` configure, handing over what the program derived; one thread at a time."""
+    with BUILDING:
+        return find(settings.kind, settings.name).target()(settings, **runtime)
 
 
 def create(kind: str, name: str, **values: Any) -> Any:

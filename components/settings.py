@@ -21,6 +21,8 @@ from pydantic import (
 from pydantic_core import InitErrorDetails, PydanticCustomError
 from pydantic_core.core_schema import ValidationInfo
 
+from .user_cache import expanded
+
 
 def near_name(name: str, names: typing.Iterable[str], most: int = 1) -> str:
     """Return ``", did you mean 'x'?"`` for the closest of `names`, at most so many, or an empty string."""
@@ -82,7 +84,7 @@ class Settings(BaseModel):
 
 def _absolute(value: Any) -> Any:
     if isinstance(value, Path):
-        return value.expanduser().absolute()
+        return expanded(value).absolute()
     if isinstance(value, Settings):
         return value.anchored()
     return [_absolute(each) for each in value] if isinstance(value, list) else value

@@ -7,8 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ..backends.assembly import Assembly, ImageModel
 from ..backends.compiling import training_operations
 from ..backends.console import RunConsole
@@ -27,6 +25,7 @@ from ..components.data.source import Source
 from ..components.encoders.encoder import Encoder
 from ..components.guidance.settings import NoGuidanceSettings
 from ..components.registry import build
+from ..components.seeded import seeded
 from . import derive
 from .caching import ONLINE, choose_feed
 from .judging import score_parts
@@ -108,8 +107,7 @@ def image_model(recipe: Recipe, num_classes: int, encoder: Encoder | None = None
         tokenizer = build(settings.tokenizer)
     except ValueError as error:
         raise UserError(str(error)) from None
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.train.seed)
+    with seeded(settings.train.seed):
         projection = (
             build(settings.projection, features=settings.encoder.width())
             if settings.projection is not None and settings.encoder is not None

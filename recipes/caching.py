@@ -13,6 +13,7 @@ from ..backends.errors import UserError
 from ..backends.launching import launch
 from ..backends.loader import Feed, ImageFeed
 from ..components.projections.projection import Projection
+from ..components.user_cache import expanded
 from .derive import feature_form
 from .recipe import Recipe
 from .schema import RecipeSettings
@@ -23,7 +24,7 @@ ONLINE = "images"
 
 def cache_folder(recipe: Recipe) -> CacheFolder:
     """Return the folder that a recipe's cache lies in, or would."""
-    return CacheFolder(recipe.settings.cache.folder.expanduser() / recipe.name)
+    return CacheFolder(expanded(recipe.settings.cache.folder) / recipe.name)
 
 
 def feature_forms(settings: RecipeSettings, projection: Projection | None) -> dict[str, FeatureForm | None]:

@@ -12,6 +12,7 @@ from ..components.data.settings import DataSettings, FolderSettings
 from ..components.data.source import Source
 from ..components.extractors.extractor import Extractor
 from ..components.registry import build
+from ..components.user_cache import expanded
 from . import derive
 from .schema import RecipeSettings
 
@@ -84,7 +85,7 @@ def _reference(settings: RecipeSettings, source: Source | None) -> Reference:
         raise UserError(*problems)
     if place.file is not None:
         try:
-            return NpzReference(place.file.expanduser(), place.images)
+            return NpzReference(expanded(place.file), place.images)
         except ValueError as error:
             raise UserError(f"evaluate.reference.file: {error}") from None
     other = _other_source(settings)

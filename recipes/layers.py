@@ -10,6 +10,7 @@ from typing import Any
 from ..backends.errors import UserError
 from ..backends.run_folder import RECIPE, RunFolder
 from ..components.settings import near_name
+from ..components.user_cache import expanded
 from .combining import combine
 from .scalars import Plain
 from .schema import RecipeSettings
@@ -60,7 +61,7 @@ def find_recipe(name: str, beside: Path | None = None) -> Path:
     Raises:
         UserError: there is none; near names are listed.
     """
-    path = (beside or Path()) / Path(name).expanduser()
+    path = (beside or Path()) / expanded(name)
     if path.is_file():
         return path
     shipped = shipped_recipes()

@@ -13,6 +13,7 @@ from typing import Any
 from ..backends.command_line import command, plugin_words
 from ..backends.errors import UserError
 from ..backends.run_folder import PLUGINS
+from ..components.user_cache import expanded
 from .layers import COMMAND_LINE, command_line
 from .scalars import Plain
 from .yaml_reader import Sourced, parse_flow
@@ -76,7 +77,7 @@ def _is_plugin(value: object) -> bool:
 
 
 def _located(folder: Path, name: str) -> Path:
-    return (folder / Path(name).expanduser()).resolve()
+    return (folder / expanded(name)).resolve()
 
 
 def _run(path: Path, sha256: str | None, place: str) -> Plugin:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..backends.errors import UserError
 from ..backends.run_folder import PLACED, RunFolder
+from ..components.user_cache import expanded
 from .plugins import is_plugins
 from .recipe import Recipe, completed, from_values, of_run
 from .scalars import number
@@ -41,7 +42,7 @@ def resume(
     """
     from .assemble import session_in  # noqa: PLC0415 - torch is imported only now
 
-    run = RunFolder(path.expanduser(), completed)
+    run = RunFolder(expanded(path), completed)
     begun = of_run(run, list(filter(is_plugins, places)))
     _require_places(places, begun)
     recipe = of_run(run, places, data="here")

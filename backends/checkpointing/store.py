@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from ...components.user_cache import expanded
 from ..errors import UserError
 from ..files import json_text
 from ..run_folder import RunFolder
@@ -52,7 +53,7 @@ def checkpoint_at(path: Path) -> Path:
     Raises:
         UserError: there is neither.
     """
-    path = path.expanduser()
+    path = expanded(path)
     return path.resolve() if (path / STATE).is_file() else newest_checkpoint(RunFolder(path))
 
 

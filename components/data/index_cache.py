@@ -9,7 +9,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from ..atomic_files import replacing
-from ..user_cache import user_cache
+from ..user_cache import expanded, user_cache
 from .tar_index import TarIndex, scan
 
 VERSION = 2
@@ -17,7 +17,7 @@ VERSION = 2
 
 def cache_folder(chosen: Path | None) -> Path:
     """Return the folder for fetched shards and indexes: the chosen one, or one in the user's cache (XDG)."""
-    return chosen.expanduser() if chosen is not None else user_cache() / "webdataset"
+    return expanded(chosen) if chosen is not None else user_cache() / "webdataset"
 
 
 def kept_index(shard: Path, folder: Path) -> TarIndex | None:
@@ -31,20 +31,23 @@ def kept_index(shard: Path, folder: Path) -> TarIndex | None:
 
 
 def make_index(shard: Path, folder: Path) -> TarIndex:
-    """Return a shard's index, made and kept by one process at a time.
+    """Return a shard's index, made by one process at a time, and kept where that is possible.
 
     Raises:
         ValueError: the shard is cut off or no tar file.
-        OSError: it cannot be read, or the index not be written.
+        OSError: it cannot be read.
     """
     stamp, kept = _place(shard, folder)
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(kept.with_suffix(".lock")):
-        index = _read(kept, stamp)
-        if index is None:
-            index = scan(shard)
-            with replacing(kept) as beside:
-                beside.write_text(json.dumps(stamp) + "\n" + index.dumps(), encoding="utf-8")
+    try:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(kept.with_suffix(".lock")):
+            index = _read(kept, stamp)
+            if index is None:
+                index = scan(shard)
+                with replacing(kept) as beside:
+                    beside.write_text(json.dumps(stamp) + "\n" + index.dumps(), encoding="utf-8")
+    except OSError:
+        return scan(shard)
     return index
 
 
@@ -61,5 +64,5 @@ def _read(kept: Path, stamp: dict[str, object]) -> TarIndex | None:
     try:
         first, _, rest = kept.read_text(encoding="utf-8").partition("\n")
         return TarIndex.loads(rest) if json.loads(first) == stamp else None
-    except (FileNotFoundError, ValueError):
+    except (OSError, ValueError, TypeError):
         return None

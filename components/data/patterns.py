@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from itertools import product
 from pathlib import Path
 
+from ..user_cache import expanded
+
 LARGEST_LIST = 1_000_000
 """Shards that one pattern may stand for; more is a slip of the keyboard."""
 
@@ -52,7 +54,7 @@ def is_address(shard: str) -> bool:
 
 def local_files(pattern: str) -> list[Path]:
     """Return the files that a pattern without braces stands for, sorted; none if there are none."""
-    path = Path(pattern).expanduser()
+    path = expanded(pattern)
     if path.is_file():
         return [path]
     return [Path(name) for name in sorted(glob.glob(str(path), recursive=True)) if Path(name).is_file()]  # noqa: PTH207

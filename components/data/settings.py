@@ -14,6 +14,7 @@ from pydantic import Field, field_validator
 from ..messages import named, printable
 from ..registry import register
 from ..settings import Settings
+from ..user_cache import expanded
 from .classes import classes_of
 from .files import Tree, find_images
 from .patterns import expand_all, is_address, local_files
@@ -170,7 +171,7 @@ class FolderSettings(EncodedImageSettings):
     @property
     def folder(self) -> Path:
         """The root, with `~` expanded."""
-        return self.root.expanduser()
+        return expanded(self.root)
 
     @cached_property
     def tree(self) -> Tree:
@@ -229,7 +230,7 @@ class WebDatasetSettings(EncodedImageSettings):
 
     def anchored(self) -> Self:
         """Return the same with absolute paths, those of the shards among them; addresses stay."""
-        shards = tuple(each if is_address(each) else str(Path(each).expanduser().absolute()) for each in self.shards)
+        shards = tuple(each if is_address(each) else str(expanded(each).absolute()) for each in self.shards)
         return super().anchored().model_copy(update={"shards": shards})
 
     def problems(self) -> Iterator[tuple[str, str]]:
@@ -265,7 +266,7 @@ class HuggingFaceSettings(EncodedImageSettings):
     @property
     def local(self) -> Path | None:
         """The dataset on this machine, None for a name on the hub."""
-        path = Path(self.dataset).expanduser()
+        path = expanded(self.dataset)
         return path if path.exists() else None
 
     def anchored(self) -> Self:

@@ -10,6 +10,7 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from ..registry import register, register_family
 from ..settings import Settings
+from ..user_cache import expanded
 from .timm_table import SHORT_NAMES, Architecture, Package
 
 PAPERS_GRID = 16
@@ -218,7 +219,7 @@ class TimmSettings(EncoderSettings):
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield that the weights are not there, or that the network does not take images of this size."""
-        if self.weights is not None and not self.weights.expanduser().exists():
+        if self.weights is not None and not expanded(self.weights).exists():
             yield "weights", f"there is no file or folder {self.weights}"
         if self.package is not None and self.pretrained and self.weights is None and not self.package.installed():
             yield "name", self.package.missing()

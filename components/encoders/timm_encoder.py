@@ -15,7 +15,9 @@ from torch.nn import functional as F
 from ..frozen import Frozen
 from ..hub import fetch
 from ..messages import first_differing
+from ..seeded import seeded
 from ..streams import Features
+from ..user_cache import expanded
 from . import packaged, timm_probe
 from .settings import TimmSettings
 from .timm_table import Package
@@ -99,8 +101,7 @@ def _network(settings: TimmSettings) -> Any:
     if settings.package is not None and settings.pretrained and settings.weights is None:
         return _packaged(name, settings.size, settings.package)
     path = _weights(settings)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with seeded(0):
         if path is None:
             return timm_probe.create(name, settings.size, num_classes=0)
         return _loaded(name, settings.size, path)
@@ -119,7 +120,7 @@ def _weights(settings: TimmSettings) -> Path | None:
     """Return the file of weights, fetched if need be; None for random ones."""
     name = settings.architecture.model
     if settings.weights is not None:
-        return _local(settings.weights.expanduser(), name)
+        return _local(expanded(settings.weights), name)
     return _fetched(name) if settings.pretrained else None
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..frozen import Frozen
+from ..seeded import seeded
 from ..streams import Features
 from ..torchvision_import import ensure_torchvision
 from .settings import RandomViTSettings, SmallViTSettings
@@ -72,7 +73,6 @@ class RandomEncoder(_FrozenViT):
     """Random features; the weights are a function of the seed alone."""
 
     def __init__(self, settings: RandomViTSettings) -> None:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(settings.seed)
+        with seeded(settings.seed):
             network = small_vit()
         super().__init__(network)

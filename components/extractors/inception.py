@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from ..frozen import Frozen
 from ..messages import first_differing, first_line
 from ..releases import fetch, require_whole
+from ..seeded import seeded
 from ..torchvision_import import ensure_torchvision
+from ..user_cache import expanded
 from .extractor import Extracted
 from .settings import InceptionSettings
 
@@ -74,8 +76,7 @@ def _untrained() -> Any:
     nothing = io.BytesIO()
     torch.save({}, nothing)
     nothing.seek(0)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with seeded(0):
         built = Untrained("inception-v3-compat", ["2048", "logits_unbiased"], feature_extractor_weights_path=nothing)
     # From here on it is what was published: it can be loaded and moved.
     built.__class__ = published
@@ -84,8 +85,7 @@ def _untrained() -> Any:
 
 def _stir(network: nn.Module) -> None:
     """Draw weights, always the same, that keep the scale of what goes through: torch's own lose it in fifty layers."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with seeded(0):
         for module in network.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
@@ -94,7 +94,7 @@ def _stir(network: nn.Module) -> None:
 def _weights(settings: InceptionSettings) -> Path | None:
     """Return the file of weights, fetched if need be; None for random ones."""
     if settings.weights is not None:
-        return settings.weights.expanduser()
+        return expanded(settings.weights)
     if not settings.pretrained:
         return None
     try:

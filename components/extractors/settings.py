@@ -10,6 +10,7 @@ from pydantic import Field, field_validator
 
 from ..registry import PartField, register, register_family
 from ..settings import Settings
+from ..user_cache import expanded
 
 
 class ExtractorSettings(Settings):
@@ -85,7 +86,7 @@ class InceptionSettings(ExtractorSettings):
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield that the weights are not there."""
-        if self.weights is not None and not self.weights.expanduser().is_file():
+        if self.weights is not None and not expanded(self.weights).is_file():
             yield "weights", f"there is no file {self.weights}"
 
 

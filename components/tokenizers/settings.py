@@ -15,6 +15,7 @@ from pydantic import Field
 from ..hub import fetch
 from ..registry import register
 from ..settings import Settings, near_name
+from ..user_cache import expanded
 
 Space = Literal["pixel", "latent"]
 
@@ -113,7 +114,7 @@ class VAESettings(TokenizerSettings):
     @cached_property
     def folder(self) -> Path | None:
         """The folder of a shipped or local model, None for one on the hub."""
-        for folder in (SHIPPED / self.model, Path(self.model).expanduser()):
+        for folder in (SHIPPED / self.model, expanded(self.model)):
             if (folder / CONFIG).is_file():
                 return folder
         return None
@@ -147,7 +148,7 @@ class VAESettings(TokenizerSettings):
     def anchored(self) -> Self:
         """Return the same with the absolute path of a model that lies in a folder of its own."""
         own = self.folder is not None and self.folder.parent != SHIPPED
-        return self.model_copy(update={"model": str(Path(self.model).expanduser().absolute())}) if own else self
+        return self.model_copy(update={"model": str(expanded(self.model).absolute())}) if own else self
 
     def untrained(self) -> TokenizerSettings:
         """Return the same network with random weights."""
@@ -179,7 +180,7 @@ def _shape_of(config: Mapping[str, Any]) -> LatentShape:
 
 
 def _download_config(model: str) -> Path:
-    if Path(model).expanduser().is_dir():
+    if expanded(model).is_dir():
         raise ValueError(f"the folder {model} has no {CONFIG}: it must be in diffusers' format")
     if "/" not in model:
         shipped = [path.name for path in SHIPPED.iterdir() if path.is_dir()]

@@ -12,6 +12,7 @@ from ..frozen import Frozen
 from ..hub import unfetched
 from ..merging import ALONE, Merge
 from ..moments import Moments
+from ..seeded import seeded
 from ..torchvision_import import ensure_torchvision
 from .settings import REMEDY, WEIGHTS, VAESettings
 from .tokenizer import Normal
@@ -116,8 +117,7 @@ def _load(settings: VAESettings) -> nn.Module:
     from diffusers import AutoencoderKL  # noqa: PLC0415
 
     if not settings.pretrained:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
+        with seeded(0):
             random: nn.Module = AutoencoderKL.from_config(dict(settings.config))
         return random
     try:

@@ -11,6 +11,7 @@ from pathlib import Path
 from ...backends.errors import UserError
 from ...backends.files import short_digest
 from ...backends.run_folder import RunFolder
+from ...components.user_cache import expanded
 from .comparison import Comparing, comparison_folder
 from .rows import trained_alike
 from .study import (
@@ -111,5 +112,5 @@ def _grouped(paths: Sequence[Path]) -> list[list[Path]]:
 
 
 def _seedless(path: Path) -> dict[str, object]:
-    recipe = RunFolder(path.expanduser()).recipe()
+    recipe = RunFolder(expanded(path)).recipe()
     return {**recipe, "train": {**recipe["train"], "seed": None}}

@@ -13,6 +13,7 @@ from ...backends.evaluation.protocol import matches
 from ...backends.evaluation.records import Record
 from ...backends.evaluation.scoring import Known
 from ...backends.run_folder import RunFolder
+from ...components.user_cache import expanded
 from ..assemble import open_session
 from ..evaluating import RunScorer, implied_guidance, scored_recipe
 from ..recipe import Recipe, completed, from_values, load
@@ -60,7 +61,7 @@ def _members(row: RowSettings, seeds: Sequence[int], changes: Sequence[str]) -> 
         guided = implied_guidance(all_changes)
         recipes = [load(row.recipe, [*guided, *all_changes, f"train.seed={seed}"]) for seed in seeds]
         return [Member(seed, recipe) for seed, recipe in zip(seeds, recipes, strict=True)]
-    folders = [RunFolder(path.expanduser()) for path in row.runs]
+    folders = [RunFolder(expanded(path)) for path in row.runs]
     recipes = [scored_recipe(folder, all_changes) for folder in folders]
     return [Member(recipe.settings.train.seed, recipe, folder) for recipe, folder in zip(recipes, folders, strict=True)]
 

@@ -12,6 +12,7 @@ from pydantic import Field, ValidationError, field_validator
 from ...backends.errors import UserError
 from ...backends.settings import MAX_SEED
 from ...components.settings import Settings
+from ...components.user_cache import expanded
 from ..combining import combine
 from ..layers import KEYS, shipped_studies
 from ..recipe import problem_line
@@ -97,7 +98,7 @@ def split_row(text: str) -> list[str]:
 
 def is_run(path: Path) -> bool:
     """Return whether a path is a run folder."""
-    return (path.expanduser() / "resolved.json").is_file()
+    return (expanded(path) / "resolved.json").is_file()
 
 
 def read_study(path: Path) -> StudySettings:
@@ -123,7 +124,7 @@ def find_study(name: str) -> Path | None:
     Raises:
         UserError: a file that cannot be read.
     """
-    path = Path(name).expanduser()
+    path = expanded(name)
     if path.suffix in (".yaml", ".yml") and path.is_file():
         return path if "tables" in _read(path).values else None
     return shipped_studies().get(name.removeprefix("recipes/").removesuffix(".yaml"))
