@@ -40,7 +40,8 @@ class RunDrawing:
         observation = space.observe(space.encode(images.to(self.device)), normal)
         with torch.no_grad():
             stream = model.clean_streams(observation)[SEMANTIC]
-        save_picture(semantic_picture(to_unit(images), stream), self.folder.semantics / name)
+        picture = semantic_picture(to_unit(images), stream, observation.features)
+        save_picture(picture, self.folder.semantics / name)
 
     def draw_evolution(self) -> None:
         """Stack the semantic pictures of all steps into one, if there are any."""

@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..components.data.files import find_images
 from ..components.data.picture import Decoding, decode
 from ..components.encoders.encoder import Encoder
 from ..components.images import to_unit
@@ -20,7 +21,28 @@ from .pictures import grid_picture, semantic_colours
 
 COLUMNS = 8
 AT_ONCE = 16
+OF_A_FOLDER = 64
+"""Pictures drawn of a folder at most: more would not be looked at one by one."""
+
 WHITE = 1.0
+
+
+def named_pictures(paths: Sequence[Path]) -> list[Path]:
+    """Return picture files, with the first of those below it in the place of each folder.
+
+    Raises:
+        UserError: names every folder without a picture.
+    """
+    found: list[Path] = []
+    problems = []
+    for path in paths:
+        folder = path.expanduser()
+        below = [folder / name for name in find_images(folder).images[:OF_A_FOLDER]] if folder.is_dir() else [path]
+        problems += [] if below else [f"{path}: no picture is below this folder"]
+        found += sorted(below)
+    if problems:
+        raise UserError(*problems)
+    return found
 
 
 def read_pictures(paths: Sequence[Path], side: int, decoding: Decoding = Decoding()) -> Tensor:  # noqa: B008 - frozen
@@ -57,8 +79,9 @@ def features_picture(images: Tensor, grids: Iterable[Tensor], projection: Projec
     """
     # What a batch norm would measure of these few images is not what it has learned.
     projection.eval()
-    stream = torch.cat([projection(grid).cpu() for grid in grids])
-    colours = F.interpolate(semantic_colours(stream), images.shape[-2:], mode="nearest")
+    pairs = [(grid.cpu(), projection(grid).cpu()) for grid in grids]
+    features, stream = (torch.cat(each) for each in zip(*pairs, strict=True))
+    colours = F.interpolate(semantic_colours(stream, features), images.shape[-2:], mode="nearest")
     shown, columns = to_unit(images), min(COLUMNS, len(images))
     missing = -len(images) % columns
     blank = shown.new_full((missing, *shown.shape[1:]), WHITE)

@@ -37,17 +37,21 @@ def save_picture(picture: Image.Image, path: Path) -> None:
         picture.save(beside, format="PNG")
 
 
-def semantic_colours(stream: Tensor) -> Tensor:
+def semantic_colours(stream: Tensor, features: Tensor | None = None) -> Tensor:
     """Return a semantic stream `(B, d, h, w)` as colours `(B, 3, h, w)` in [-1, 1].
 
-    Red, green and blue are the first three principal components over all positions of the batch, each scaled by its
-    own spread; a sign is chosen so that the largest entry of a component is positive.
+    Red, green and blue are directions of the stream, each scaled by its own spread; a sign is chosen so that the
+    largest entry of a direction is positive.
+
+    Args:
+        features: what the stream was made of, `(B, D, h, w)`. The directions are then those that tell most of the
+            features' standardised variance, over all positions of the batch. In a whitened stream every direction
+            has the same spread, and its own principal components would be arbitrary. Without features they are these.
     """
     vectors = stream.detach().double().movedim(1, -1)
     flat = vectors.flatten(0, -2)
     centred = flat - flat.mean(0)
-    _, directions = torch.linalg.eigh(centred.T @ centred)
-    directions = directions.flip(1)[:, :3]
+    directions = _widest(centred) if features is None else _most_telling(centred, _positions(features, stream))
     largest = directions.gather(0, directions.abs().argmax(0, keepdim=True))
     colours = centred @ (directions * largest.sign())
     colours = (colours / (2.5 * colours.std(0).clamp_min(1e-9))).clamp(-1, 1)
@@ -56,9 +60,35 @@ def semantic_colours(stream: Tensor) -> Tensor:
     return colours.unflatten(0, vectors.shape[:3]).movedim(-1, 1).float()
 
 
-def semantic_picture(images: Tensor, stream: Tensor) -> Image.Image:
+def _widest(centred: Tensor) -> Tensor:
+    _, directions = torch.linalg.eigh(centred.T @ centred)
+    return directions.flip(1)[:, :3]
+
+
+def _most_telling(centred: Tensor, features: Tensor) -> Tensor:
+    """Return the directions `(d, 3)` whose linear prediction of the features holds most of their variance.
+
+    Reduced-rank regression: the eigenvectors of Z'FF'Z, with the stream Z at unit covariance.
+    """
+    spread, axes = torch.linalg.eigh(centred.T @ centred)
+    kept = spread >= 1e-9 * spread[-1]
+    whitening = axes[:, kept] * spread[kept].clamp_min(1e-18).rsqrt()
+    shared = whitening.T @ (centred.T @ features)
+    return whitening @ _widest(shared.T)
+
+
+def _positions(features: Tensor, stream: Tensor) -> Tensor:
+    """Return features at the positions of the stream, standardised, `(B h w, D)`."""
+    values = features.detach().to(stream.device).double()
+    if values.shape[-2:] != stream.shape[-2:]:
+        values = torch.nn.functional.interpolate(values, stream.shape[-2:], mode="bilinear", align_corners=False)
+    flat = values.movedim(1, -1).flatten(0, -2)
+    return (flat - flat.mean(0)) / flat.std(0).clamp_min(1e-9)
+
+
+def semantic_picture(images: Tensor, stream: Tensor, features: Tensor | None = None) -> Image.Image:
     """Return two rows: images `(B, 3, H, W)` in [-1, 1], and under each its semantic stream as colours."""
-    colours = semantic_colours(stream.cpu())
+    colours = semantic_colours(stream.cpu(), features)
     colours = torch.nn.functional.interpolate(colours, images.shape[-2:], mode="nearest")
     return grid_picture(torch.cat([images.cpu(), colours]), columns=len(images))
 

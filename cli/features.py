@@ -11,7 +11,8 @@ import typer
 def features(
     recipe: Annotated[str, typer.Argument(metavar="RECIPE|RUN", help="a recipe, or a run folder: as it was trained")],
     images: Annotated[
-        list[str], typer.Argument(metavar="IMAGE... [KEY=VALUE]...", help="picture files, and changes to the recipe")
+        list[str],
+        typer.Argument(metavar="IMAGE... [KEY=VALUE]...", help="picture files or folders, and changes to the recipe"),
     ],
     data: Annotated[
         bool, typer.Option("--data", help="fit the projection on the recipe's data, not on the pictures themselves")

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..backends.checkpointing.weights import load_newest_part
 from ..backends.errors import UserError
-from ..backends.features import feature_grids, features_picture, read_pictures
+from ..backends.features import feature_grids, features_picture, named_pictures, read_pictures
 from ..backends.files import short_digest
 from ..backends.hardware import make_fabric
 from ..backends.loader import fixed_batches
@@ -51,6 +51,7 @@ def draw_features(
 
     Args:
         what: a recipe, or a run folder, whose projection is taken as it was trained.
+        pictures: files, and folders whose first pictures are taken.
         fitted_on: where a recipe's projection takes its statistics from, the pictures themselves or the data.
         out: file to write, instead of one named by the parts.
 
@@ -63,7 +64,8 @@ def draw_features(
     if settings.encoder is None or settings.projection is None:
         raise UserError(f"{what}: there is no encoder and projection in it; add encoder=NAME projection=pca")
     if not pictures:
-        raise UserError("features: name at least one picture file")
+        raise UserError("features: name at least one picture file, or a folder of them")
+    pictures = named_pictures(pictures)
     images = read_pictures(pictures, settings.data.side, decoding_of(settings.data))
     device = make_fabric(settings.fabric).device
     encoder = _on(device, build_encoder(settings))
