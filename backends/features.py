@@ -10,8 +10,9 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..components.data.files import find_images
-from ..components.data.picture import Decoding, decode
+from ..components.data.crop import UnsupportedPicture
+from ..components.data.files import NotRegular, find_images, open_regular
+from ..components.data.picture import LARGEST_FILE, Decoding, decode
 from ..components.encoders.encoder import Encoder
 from ..components.images import to_unit
 from ..components.projections.projection import Projection
@@ -36,7 +37,7 @@ def named_pictures(paths: Sequence[Path]) -> list[Path]:
     found: list[Path] = []
     problems = []
     for path in paths:
-        folder = path.expanduser()
+        folder = expanded(path)
         below = [folder / name for name in find_images(folder).images[:OF_A_FOLDER]] if folder.is_dir() else [path]
         problems += [] if below else [f"{path}: no picture is below this folder"]
         found += sorted(below)
@@ -45,7 +46,7 @@ def named_pictures(paths: Sequence[Path]) -> list[Path]:
     return found
 
 
-def read_pictures(paths: Sequence[Path], side: int, decoding: Decoding = Decoding()) -> Tensor:  # noqa: B008 - frozen
+def read_pictures(paths: Sequence[Path], side: int, decoding: Decoding = Decoding()) -> Tensor:
     """Return image files as `(N, 3, side, side)` uint8, decoded and cropped as training images are.
 
     Raises:
@@ -54,10 +55,15 @@ def read_pictures(paths: Sequence[Path], side: int, decoding: Decoding = Decodin
     pictures, problems = [], []
     for path in paths:
         try:
-            pixels = torch.from_numpy(decode(expanded(path).read_bytes(), side, decoding).copy())
+            with open_regular(expanded(path)) as file:
+                pixels = torch.from_numpy(decode(file.read(LARGEST_FILE + 1), side, decoding).copy())
             pictures.append(pixels.permute(2, 0, 1))
         except OSError as error:
             problems.append(f"{path}: cannot be read: {error.strerror}")
+        except NotRegular as error:
+            problems.append(str(error))
+        except UnsupportedPicture as error:
+            problems.append(f"{path}: cannot be used: {error}")
         except ValueError as error:
             problems.append(f"{path}: no image ({str(error)[:150]})")
     if problems:

@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..components.atomic_files import replacing
+from ..components.system_names import is_system_name
 from .errors import UserError
 from .files import MissingFile, Shape, Text, UnreadableFile, read_json, write_json
 from .pictures import save_picture
@@ -46,7 +47,7 @@ class ImageSet:
             raise UserError(f"{self.folder}: is a file; name a folder, or a file that ends in .npz")
         there = self._described()
         if there is None:
-            if self.folder.exists() and any(not _is_left_over(entry) for entry in self.folder.iterdir()):
+            if self.folder.exists() and not all(is_system_name(entry.name) for entry in self.folder.iterdir()):
                 raise UserError(f"{self.folder}: is not empty, and holds no samples of latsem; take another folder")
         elif there["protocol"] != protocol:
             changed = "; ".join(differences(there["protocol"], protocol))
@@ -61,7 +62,7 @@ class ImageSet:
         Raises:
             UserError: some are missing, or there are others.
         """
-        there = {path.name for path in self.folder.glob("*.png")}
+        there = {path.name for path in self.folder.glob("*.png") if not is_system_name(path.name)}
         wanted = {self.path(index).name for index in range(count)}
         if there != wanted:
             odd = sorted(there ^ wanted)
@@ -89,11 +90,6 @@ class ImageSet:
             return None
         except UnreadableFile as error:
             raise UserError(f"{error}; take another folder") from None
-
-
-def _is_left_over(entry: Path) -> bool:
-    """Return whether a process that was ended left this behind before it had written a description."""
-    return entry.name.startswith(f".{DESCRIPTION}.")
 
 
 def pack(images: ImageSet, labels: list[int], target: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import Field
 
+from ..components.system_names import is_system_name
 from .errors import UserError
 from .files import MissingFile, Shape, Text, UnreadableFile, read_json, short_digest, write_json
 from .run_lock import RunLock
@@ -274,7 +275,7 @@ def claim_folder(
 
 def _is_unused(path: Path) -> bool:
     """Return whether a folder holds no more than a run that ended before its first step."""
-    return path.is_dir() and all(entry.name in BEGINNING or entry.name.startswith(".") for entry in path.iterdir())
+    return path.is_dir() and all(entry.name in BEGINNING or is_system_name(entry.name) for entry in path.iterdir())
 
 
 def _new_name(recipe: Values) -> str:

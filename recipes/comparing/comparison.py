@@ -35,6 +35,7 @@ from ...backends.reporting.comparison_data import (
 from ...backends.reporting.comparison_report import write_comparison_report
 from ...backends.reporting.page import FILE as REPORT
 from ...backends.run_folder import RunFolder, folder_name
+from ...components.system_names import is_system_name
 from .. import derive
 from ..evaluating import RunScorer, require_scores
 from .curves import mean_curve, step_reaching
@@ -268,7 +269,9 @@ def refuse_other_folder(folder: Path) -> None:
     Raises:
         UserError: it holds something, and no comparison.
     """
-    if folder.exists() and not (folder / FILE).is_file() and (not folder.is_dir() or any(folder.iterdir())):
+    if not folder.exists() or (folder / FILE).is_file():
+        return
+    if not folder.is_dir() or not all(is_system_name(entry.name) for entry in folder.iterdir()):
         raise UserError(f"{folder}: is there, and holds no comparison; take another --name")
 
 

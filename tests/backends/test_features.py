@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -81,6 +82,14 @@ def test_pictures_are_cropped_as_training_images_are_and_all_bad_ones_named(phot
         read_pictures([path, photos / "text.jpg", photos / "absent.png"], 32)
     first, second = caught.value.problems
     assert "text.jpg: no image" in first and "absent.png: cannot be read: No such file" in second
+    Image.fromarray(np.zeros((32, 32), np.float32)).save(photos / "depth.tif")
+    os.mkfifo(photos / "pipe.png")
+    with pytest.raises(UserError) as caught:
+        read_pictures([photos / "depth.tif", photos / "pipe.png"], 32)
+    first, second = caught.value.problems
+    assert (
+        "depth.tif: cannot be used: pixels are floating-point" in first and "pipe.png: is not a regular file" in second
+    )
 
 
 def test_features_of_a_recipe_on_pictures_data_and_of_a_run(photos: Path, tmp_path: Path) -> None:

@@ -119,5 +119,10 @@ def test_more_images_are_added_and_others_refused(folder: Path, tmp_path: Path) 
     (other / "mine.txt").write_text("mine")
     with pytest.raises(UserError, match="holds no samples of latsem"):
         ImageSet(other).claim(3, {})
+    for left in (".DS_Store", "._000000.png", "Thumbs.db", "@eaDir"):
+        (tmp_path / "looked-at").mkdir(exist_ok=True)
+        (tmp_path / "looked-at" / left).write_bytes(b"")
+    run.write_images(2, 1, tmp_path / "looked-at")
+    assert json.loads((tmp_path / "looked-at" / "samples.json").read_text())["complete"]
     with pytest.raises(UserError, match=r"mine.txt: is a file; name a folder"):
         run.write_images(2, 1, other / "mine.txt")
