@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from ..components.data.crop import UnsupportedPicture
 from ..components.data.files import NotRegular, find_images, open_regular
-from ..components.data.picture import LARGEST_FILE, Decoding, decode
+from ..components.data.picture import AS_VIEWERS_DO, LARGEST_FILE, Decoding, decode
 from ..components.encoders.encoder import Encoder
 from ..components.images import to_unit
 from ..components.projections.projection import Projection
@@ -46,7 +46,7 @@ def named_pictures(paths: Sequence[Path]) -> list[Path]:
     return found
 
 
-def read_pictures(paths: Sequence[Path], side: int, decoding: Decoding = Decoding()) -> Tensor:
+def read_pictures(paths: Sequence[Path], side: int, decoding: Decoding = AS_VIEWERS_DO) -> Tensor:
     """Return image files as `(N, 3, side, side)` uint8, decoded and cropped as training images are.
 
     Raises:

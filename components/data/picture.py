@@ -59,14 +59,17 @@ class Decoding:
     max_pixels: int = EncodedImageSettings.model_fields["max_pixels"].default
 
 
+AS_VIEWERS_DO = Decoding()
+
+
 def decoding_of(settings: DataSettings) -> Decoding:
     """Return how the settings of a source ask for pictures to be decoded; viewers' way if it does not decode any."""
     if not isinstance(settings, EncodedImageSettings):
-        return Decoding()
+        return AS_VIEWERS_DO
     return Decoding(settings.metadata == "apply", settings.background_colour, settings.max_pixels)
 
 
-def decode(encoded: bytes, size: int, decoding: Decoding = Decoding()) -> np.ndarray:
+def decode(encoded: bytes, size: int, decoding: Decoding = AS_VIEWERS_DO) -> np.ndarray:
     """Return the pixels `(size, size, 3)` uint8 of an encoded picture, or its first frame, cropped as ADM does.
 
     Raises:

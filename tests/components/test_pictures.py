@@ -14,12 +14,11 @@ from pydantic import ValidationError
 
 from latsem.backends.features import read_pictures
 from latsem.components.data.formats import formats, suffixes
-from latsem.components.data.picture import Decoding, decode, decoding_of
+from latsem.components.data.picture import AS_VIEWERS_DO, Decoding, decode, decoding_of
 from latsem.components.data.settings import FolderSettings, ShapesSettings
 from latsem.components.registry import create
 
 SIDE = 8
-AS_VIEWERS_DO = Decoding()
 AS_STORED = Decoding(metadata=False)
 
 
@@ -346,7 +345,7 @@ def test_programs_are_no_pictures() -> None:
 def test_a_recipe_says_how_pictures_are_decoded(tmp_path: Path) -> None:
     asked = decoding_of(FolderSettings(root=tmp_path, metadata="ignore", background="#102030", max_pixels=9))
     assert asked == Decoding(metadata=False, background=(16, 32, 48), max_pixels=9)
-    assert decoding_of(FolderSettings(root=tmp_path)) == decoding_of(ShapesSettings()) == Decoding()
+    assert decoding_of(FolderSettings(root=tmp_path)) == decoding_of(ShapesSettings()) == AS_VIEWERS_DO
     with pytest.raises(ValidationError, match="background"):
         FolderSettings(root=tmp_path, background="see-through")
     (tmp_path / "a.png").write_bytes(TRANSPARENT["RGBA"])
