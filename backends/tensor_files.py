@@ -1,4 +1,4 @@
-"""Files of tensors: written atomically, read, digested, and compared with a model."""
+"""Files of tensors: written atomically, read and digested."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import errno
 import hashlib
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -68,13 +68,3 @@ def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file, in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def misfits(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str:
-    """Return the first names that only one of weights and model has, or in another shape; empty if all fit."""
-    names = [
-        name
-        for name in sorted(tensors.keys() | wanted.keys())
-        if name not in tensors or name not in wanted or tensors[name].shape != wanted[name].shape
-    ]
-    return ", ".join(names[:3]) + (" ..." if len(names) > 3 else "")

@@ -13,16 +13,18 @@ from torch import Tensor
 
 from ..backends.assembly import ImageModel
 from ..backends.errors import UserError
-from ..backends.importing.conversion import converted
+from ..backends.importing.conventions import behaviour, contradiction
+from ..backends.importing.conversion import converted, time_reversed
 from ..backends.importing.folder import FAMILY, new_folder, write_folder
-from ..backends.importing.layout import PublishedShape, measure, without_auxiliary
+from ..backends.importing.layout import ANCHORS, PublishedShape, measure, without_auxiliary
 from ..backends.importing.pca import PublishedPCA, read_pca
 from ..backends.importing.published import Published
 from ..backends.importing.reading import PublishedCheckpoint, read_checkpoint
-from ..backends.tensor_files import misfits
+from ..backends.importing.weight_sets import PLAIN, is_average
 from ..components.denoisers.settings import DIT_SIZES
 from ..components.denoisers.transformer import StreamTransformer
 from ..components.projections.pca import PCAProjection
+from ..components.weights import differences
 from .assemble import image_model
 from .layers import override
 from .recipe import RUNS, Recipe, from_values
@@ -62,16 +64,18 @@ def import_checkpoint(
     overrides: Sequence[str] = (),
     *,
     pca: Path | None = None,
+    weights: str | None = None,
     name: str | None = None,
     root: Path = RUNS,
 ) -> Imported:
     """Turn a published checkpoint into the run folder `root/imported/name` (the file's stem, if there is no name).
 
     Args:
-        path: a `.pt` file.
+        path: a file of torch or of safetensors.
         published: the kind of network that it holds.
         overrides: `key=value` changes to the recipe, above all of what shapes do not tell.
         pca: ReDi's file of principal components; without it, the network draws, but takes no images in.
+        weights: which of the file's weights, by name; left open, its moving average, or else what was trained.
         name: name of the folder.
         root: folder of all runs.
 
@@ -83,13 +87,16 @@ def import_checkpoint(
     if pca is not None and not published.joint:
         raise UserError(f"--pca: '{published}' has no semantic stream; --as redi has one")
     components = None if pca is None else read_pca(pca)
-    checkpoint = read_checkpoint(path)
+    checkpoint = read_checkpoint(path, ANCHORS, weights)
+    _require_named_as_it_is(path, checkpoint, published)
     tensors = without_auxiliary(checkpoint.tensors)
     shape = _measured(path, tensors, published)
     values = _values(shape, published, whiten=components is not None and components.whiten)
+    _require_null_row_known(path, shape, values, overrides)
     recipe = _recipe(path, shape, values, overrides)
     parts = image_model(recipe, shape.rows - (1 if recipe.settings.train.class_dropout else 0))
-    _load(path, parts, tensors, shape)
+    _load(path, parts, time_reversed(tensors) if published is Published.REPA else tensors, shape)
+    _require_its_behaviour(path, parts, published)
     if pca is not None and components is not None:
         _fill(pca, parts, components)
     text = _text(path, published, values, overrides)
@@ -174,10 +181,50 @@ def _load(path: Path, parts: ImageModel, tensors: dict[str, Tensor], shape: Publ
     )
     if not isinstance(denoiser, StreamTransformer) or denoiser.positions.shape[0] != shape.token_grid**2:
         raise UserError(f"{path}: the overrides make a network of another kind or another number of tokens")
-    problem = misfits(state, denoiser.state_dict())
+    problem = differences(state, denoiser.state_dict())
     if problem:
         raise UserError(f"{path}: the overrides make another network than the file's ({problem})")
     denoiser.load_state_dict(state)
+
+
+def _require_named_as_it_is(path: Path, checkpoint: PublishedCheckpoint, published: Published) -> None:
+    """Refuse a file that says itself that it is of another kind."""
+    problem = contradiction(checkpoint.tensors, checkpoint.arguments or {}, published)
+    if problem:
+        raise UserError(f"{path}: {problem}")
+
+
+def _require_its_behaviour(path: Path, parts: ImageModel, published: Published) -> None:
+    """Refuse a network that has clearly learned another kind of process than the recipe says."""
+    learned = behaviour(parts.model.denoiser, parts.streams)
+    if learned is None or learned == ("diffusion" if published.diffusion else "flow"):
+        return
+    if learned == "diffusion":
+        said = "says of noise at step 999 that it is noise, as a DiT does"
+        named = Published.REDI_DDPM if published.joint else Published.DIT
+    else:
+        said = "says at time 0 the opposite of its input, as a network of straight paths does"
+        named = Published.REDI if published.joint else Published.SIT
+    raise UserError(f"{path}: {said}; import it --as {named}")
+
+
+def _require_null_row_known(
+    path: Path, shape: PublishedShape, values: dict[str, Any], overrides: Sequence[str]
+) -> None:
+    """Refuse to guess where a label table has as many rows as data sets have classes.
+
+    Networks that dropped labels in training have a row more than classes, and nothing else tells them from those that
+    did not.
+    """
+    if shape.rows % 10:
+        return
+    open_values = values | {"train": {key: each for key, each in TRAINING.items() if key != "class_dropout"}}
+    train = _merged(open_values, overrides)["train"]
+    if isinstance(train, dict) and "class_dropout" not in train:
+        raise UserError(
+            f"{path}: its label table has {shape.rows:,} rows: {shape.rows:,} classes (add train.class_dropout=0), or "
+            f"{shape.rows - 1:,} and the row for 'no label' (add train.class_dropout=0.1)"
+        )
 
 
 def _fill(path: Path, parts: ImageModel, components: PublishedPCA) -> None:
@@ -199,10 +246,20 @@ def _text(path: Path, published: Published, values: dict[str, Any], overrides: S
 def _lines(
     checkpoint: PublishedCheckpoint, shape: PublishedShape, parts: ImageModel, published: Published
 ) -> Iterator[str]:
+    null_row = " and the row for 'no label'" if shape.rows > parts.num_classes else ""
     yield (
         f"{published}: depth {shape.depth}, width {shape.width}, patch {shape.patch}, {shape.channels} channels, "
-        f"{shape.image_size}x{shape.image_size} images, {parts.num_classes} classes ({checkpoint.source})"
+        f"{shape.image_size}x{shape.image_size} images, {parts.num_classes} classes{null_row} ({checkpoint.source})"
     )
+    if not checkpoint.averaged and checkpoint.source != PLAIN:
+        yield f"no moving average is in the file: the weights are those of '{checkpoint.source}'"
+    if checkpoint.others and (not checkpoint.averaged or any(map(is_average, checkpoint.others))):
+        others = ", ".join(repr(name) for name in checkpoint.others)
+        yield f"other weights in the file: {others} (--weights NAME takes them)"
+    if published is Published.SIT:
+        yield "assumed: time 0 is noise, as in SiT's code; checkpoints of REPA's code, where it is data, need --as repa"
+    if published is Published.REPA:
+        yield "converted: time runs from data to noise in REPA's code, and from noise to data here"
     auxiliary = len(checkpoint.tensors) - len(without_auxiliary(checkpoint.tensors))
     if auxiliary:
         yield f"left out: {auxiliary} tensors of the projector of REPA's loss, which sampling does not use"

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from ...components.weights import differences
 from ..errors import UserError
 from ..run_folder import RunFolder
-from ..tensor_files import load_tensors, misfits, open_tensors
+from ..tensor_files import load_tensors, open_tensors
 from .store import newest_checkpoint, step_of, verify
 
 
@@ -80,6 +81,6 @@ def require_fit(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor], pat
     Raises:
         UserError: they belong to another model.
     """
-    problem = misfits(tensors, wanted)
+    problem = differences(tensors, wanted)
     if problem:
         raise UserError(f"{path}: these weights belong to another model ({problem}); load them with their own recipe")

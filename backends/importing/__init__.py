@@ -1,1 +1,1 @@
-"""Published checkpoints of SiT, DiT and ReDi as run folders."""
+"""Published checkpoints of SiT, REPA, DiT and ReDi as run folders."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
-from .layout import PublishedShape
+from .layout import FREQUENCIES, PublishedShape
 
 RENAMED: Mapping[str, str] = {
     "t_embedder.mlp.0": "clock.embeddings.image.mlp.0",
@@ -53,6 +54,22 @@ def converted(
         state |= _head(tensors, shape, name, chosen, learned_variance=learned_variance)
         first += channels
     return {name: tensor.float() for name, tensor in state.items()}
+
+
+def time_reversed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the weights of a network that says at time t what the given one says at 1 - t, with the other sign.
+
+    REPA's code has data at 0 and noise at 1 and learns `noise - data`; SiT's has noise at 0, and learns `data - noise`.
+    With angles `r` the first time layer reads `cos((1 - t) r) = cos r cos(t r) + sin r sin(t r)` and
+    `sin((1 - t) r) = sin r cos(t r) - cos r sin(t r)`, so that its columns turn by `r`; the head changes its sign.
+    """
+    half = FREQUENCIES // 2
+    angle = torch.exp(-math.log(10_000) * torch.arange(half, dtype=torch.float64) / half)
+    layer = tensors["t_embedder.mlp.0.weight"]
+    cosine, sine = layer.double().chunk(2, dim=1)
+    turned = [cosine * angle.cos() + sine * angle.sin(), cosine * angle.sin() - sine * angle.cos()]
+    head = {f"final_layer.linear.{end}": -tensors[f"final_layer.linear.{end}"] for end in ("weight", "bias")}
+    return {**tensors, **head, "t_embedder.mlp.0.weight": torch.cat(turned, dim=1).float()}
 
 
 def _label_table(table: Tensor, num_classes: int) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ...components.denoisers.dit import MLP_RATIO
 from ...components.denoisers.embeddings import sincos_positions
+from ...components.weights import differences, listed
 
 LATENT_CHANNELS = 4
 LATENT_FACTOR = 8
@@ -19,11 +20,21 @@ LATENT_FACTOR = 8
 FREQUENCIES = 256
 POSITION_TOLERANCE = 1e-4
 
-AUXILIARY = "projector."
-"""The head of REPA's loss in ReDi's code, which sampling does not use.
+AUXILIARY = ("projector.", "projectors.")
+"""Heads of REPA's loss, which sampling does not use: the first in ReDi's code, the second in REPA's own."""
 
-REPA's own code names it `projectors.`. Such a file is refused: its time runs the other way.
-"""
+ANCHORS = frozenset(
+    {
+        "pos_embed",
+        "x_embedder.proj.weight",
+        "y_embedder.embedding_table.weight",
+        "t_embedder.mlp.0.weight",
+        "t_embedder.mlp.2.weight",
+        "final_layer.linear.weight",
+        "final_layer.adaLN_modulation.1.weight",
+    }
+)
+"""Tensors of every network of this layout, whatever its size."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +109,7 @@ def measure(tensors: Mapping[str, Tensor]) -> PublishedShape:
 
 def _dimensions(tensors: Mapping[str, Tensor], name: str, count: int) -> tuple[int, ...]:
     if name not in tensors:
-        raise ValueError(f"has no '{name}': not the layout of SiT, DiT or ReDi (it holds {_named(tensors)})")
+        raise ValueError(f"has no '{name}': not the layout of SiT, DiT or ReDi (it holds {listed(tensors)})")
     shape = tuple(tensors[name].shape)
     if len(shape) != count or 0 in shape:
         raise ValueError(f"'{name}' has the shape {shape}, not {count} dimensions")
@@ -133,24 +144,10 @@ def expected_shapes(shape: PublishedShape) -> dict[str, tuple[int, ...]]:
 
 
 def _check_shapes(tensors: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]]) -> None:
-    missing = [name for name in expected if name not in tensors]
-    unknown = [name for name in tensors if name not in expected]
-    misfits = [
-        name
-        for name in expected
-        if name in tensors and not (tensors[name].shape == expected[name] and _is_plain(tensors[name]))
-    ]
-    problems = [
-        f"{what} {_named(names)}"
-        for what, names in (("misses", missing), ("holds the unknown", unknown), ("has another shape of", misfits))
-        if names
-    ]
-    if problems:
-        raise ValueError("; ".join(problems))
-
-
-def _is_plain(tensor: Tensor) -> bool:
-    return tensor.is_floating_point() and tensor.layout == torch.strided and not tensor.is_meta
+    wanted = {name: torch.empty(sides, device="meta") for name, sides in expected.items()}
+    problem = differences(tensors, wanted)
+    if problem:
+        raise ValueError(problem)
 
 
 def _check_positions(found: Tensor, shape: PublishedShape) -> None:
@@ -160,8 +157,3 @@ def _check_positions(found: Tensor, shape: PublishedShape) -> None:
     # A file in half precision has rounded them.
     if not difference <= max(POSITION_TOLERANCE, torch.finfo(found.dtype).eps):
         raise ValueError(f"'pos_embed' is not the fixed 2-D sin-cos table (it differs by up to {difference:.2g})")
-
-
-def _named(names: Iterable[str]) -> str:
-    every = list(names)
-    return ", ".join(repr(name)[:100] for name in every[:3]) + (f" ... ({len(every)})" if len(every) > 3 else "")

@@ -8,10 +8,12 @@ from enum import StrEnum
 class Published(StrEnum):
     """A published kind of network: all share one layout of weights.
 
-    `sit` is arXiv 2401.08740, `dit` is arXiv 2212.09748, `redi` and `redi-ddpm` are arXiv 2504.16064 on either.
+    `sit` is arXiv 2401.08740, `repa` arXiv 2410.06940 (a SiT whose time runs the other way), `dit` arXiv 2212.09748,
+    `redi` and `redi-ddpm` are arXiv 2504.16064 on SiT and DiT.
     """
 
     SIT = "sit"
+    REPA = "repa"
     DIT = "dit"
     REDI = "redi"
     REDI_DDPM = "redi-ddpm"

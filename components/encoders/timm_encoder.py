@@ -8,19 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torch.nn import functional as F
 
 from ..frozen import Frozen
 from ..hub import fetch
-from ..messages import first_differing
 from ..seeded import seeded
 from ..streams import Features
 from ..user_cache import expanded
 from . import packaged, timm_probe
 from .settings import TimmSettings
 from .timm_table import Package
+from .timm_weights import loaded
 
 HUB_FILE = "model.safetensors"
 
@@ -104,7 +103,7 @@ def _network(settings: TimmSettings) -> Any:
     with seeded(0):
         if path is None:
             return timm_probe.create(name, settings.size, num_classes=0)
-        return _loaded(name, settings.size, path)
+        return loaded(name, settings.size, path)
 
 
 def _packaged(name: str, size: int, package: Package) -> Any:
@@ -149,24 +148,3 @@ def _fetched(name: str) -> Path:
     except ValueError as error:
         remedy = "connect to the hub, or copy the file here and give its path, encoder.weights=FILE"
         raise ValueError(f"{error}; {remedy}") from None
-
-
-def _loaded(name: str, size: int, path: Path) -> Any:
-    """Return a network with the weights of a file as it is published: timm brings positions to the network's grid."""
-    config = timm_probe.config(name)
-    try:
-        # Only safetensors: a pickled weight file could run code.
-        with safe_open(path, framework="pt") as file:
-            has_classifier = f"{config.classifier}.weight" in file.keys()  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"weights: {path} is no safetensors file ({error})") from None
-    # timm compares every name only where the number of classes is the file's; elsewhere what does not fit is left out.
-    classes = config.num_classes if has_classifier else 0
-    overlay = {"file": str(path), "custom_load": False, "num_classes": classes}
-    try:
-        network = timm_probe.create(name, size, pretrained=True, num_classes=classes, pretrained_cfg_overlay=overlay)
-    except (RuntimeError, KeyError) as error:
-        raise ValueError(f"weights: {path} holds another network than {name} ({first_differing(error)})") from None
-    if classes:
-        network.reset_classifier(0)
-    return network

@@ -6,7 +6,6 @@ from importlib.resources import as_file, files
 from typing import cast
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -14,6 +13,8 @@ from ..frozen import Frozen
 from ..seeded import seeded
 from ..streams import Features
 from ..torchvision_import import ensure_torchvision
+from ..weight_files import read_safetensors
+from ..weights import fill
 from .settings import RandomViTSettings, SmallViTSettings
 
 SIDE, PATCH, WIDTH, DEPTH, HEADS = 32, 8, 96, 3, 3
@@ -65,7 +66,7 @@ class ShapesEncoder(_FrozenViT):
     def __init__(self, settings: SmallViTSettings) -> None:
         network = small_vit()
         with as_file(files(__package__) / "weights" / f"{settings.name}.safetensors") as path:
-            network.load_state_dict({key: value.float() for key, value in load_file(path).items()})
+            fill(network, read_safetensors(path))
         super().__init__(network)
 
 

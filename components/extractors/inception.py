@@ -11,11 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from ..frozen import Frozen
-from ..messages import first_differing, first_line
 from ..releases import fetch, require_whole
 from ..seeded import seeded
 from ..torchvision_import import ensure_torchvision
 from ..user_cache import expanded
+from ..weight_files import read_state
+from ..weights import fill
 from .extractor import Extracted
 from .settings import InceptionSettings
 
@@ -109,11 +110,6 @@ def _load(network: Any, path: Path) -> None:
     except (OSError, ValueError) as error:
         raise ValueError(f"weights: {error}") from None
     try:
-        # A pickle that is read in full could run code.
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # Damaged pickles and archives fail in every way there is.
-        raise ValueError(f"weights: {path} is no file of weights that torch can read ({first_line(error)})") from None
-    try:
-        network.load_state_dict(state)
-    except (RuntimeError, TypeError, AttributeError) as error:
-        raise ValueError(f"weights: {path} holds another network than {WHAT} ({first_differing(error)})") from None
+        fill(network, read_state(path))
+    except ValueError as error:
+        raise ValueError(f"weights: {path} does not fit {WHAT}: it {error}") from None

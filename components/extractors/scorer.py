@@ -5,12 +5,13 @@ from __future__ import annotations
 from importlib.resources import as_file, files
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..frozen import Frozen
 from ..images import to_unit
+from ..weight_files import read_safetensors
+from ..weights import fill
 from .extractor import Extracted
 from .settings import ShapesScorerSettings
 
@@ -34,7 +35,7 @@ class ShapesScorer(Frozen):
         self.width = settings.width()
         self.network = small_cnn(self.width)
         with as_file(files(__package__) / "weights" / f"{settings.name}.safetensors") as path:
-            self.network.load_state_dict({key: value.float() for key, value in load_file(path).items()})
+            fill(self.network, read_safetensors(path))
         self.eval().requires_grad_(False)
 
     @torch.no_grad()

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self, cast
 
 from pydantic import Field
 
 from ..hub import fetch
+from ..messages import first_line
 from ..registry import register
 from ..settings import Settings, near_name
 from ..user_cache import expanded
+from .autoencoders import LatentShape, class_of, shape_of
 
 Space = Literal["pixel", "latent"]
 
-CONFIG = "config.json"
+CONFIG, INSIDE = "config.json", "vae"
+"""The file that describes a model, and the folder of the autoencoder in a pipeline's."""
+
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 REMEDY = f"connect to the hub, or copy the model's folder here ({CONFIG} and {WEIGHTS}) and give its path"
 SHIPPED = Path(str(files(__package__))) / "weights"
@@ -69,14 +72,6 @@ class PixelSettings(TokenizerSettings):
         return 3
 
 
-@dataclass(frozen=True)
-class LatentShape:
-    """Channels of the latents of an autoencoder, and pixels a latent along one side."""
-
-    channels: int
-    factor: int
-
-
 STABLE_DIFFUSION: Mapping[str, Any] = {
     "in_channels": 3,
     "out_channels": 3,
@@ -96,11 +91,14 @@ KNOWN: Mapping[str, Mapping[str, Any]] = {f"stabilityai/sd-vae-ft-{kind}": STABL
 
 @register("tokenizer", "vae", builds=".vae:VAETokenizer")
 class VAESettings(TokenizerSettings):
-    """Latents of a diffusers AutoencoderKL (arXiv 2112.10752), drawn from its posterior and brought to unit scale."""
+    """Latents of an autoencoder of diffusers (arXiv 2112.10752), drawn from its posterior and brought to unit scale."""
 
     space: ClassVar[Space] = "latent"
 
-    model: str = Field("shapes_vae", description="a shipped name, a folder in diffusers' format, or a name on the hub")
+    model: str = Field(
+        "shapes_vae",
+        description="a shipped name, a folder in diffusers' format, or a name on the hub (OWNER/NAME, OWNER/NAME/vae)",
+    )
     normalization: Literal["config", "measured"] = Field(
         "config", description="shift and scale of the latents: the model's own numbers, or measured a channel"
     )
@@ -109,12 +107,13 @@ class VAESettings(TokenizerSettings):
     tiled: bool = Field(
         False, description="decode images larger than the model was made for in overlapping tiles: less memory"
     )
-    sample: bool = Field(True, description="draw from the posterior; off: take its mean")
+    sample: bool = Field(True, description="draw from the posterior, if there is one; off: take its mean")
 
     @cached_property
     def folder(self) -> Path | None:
-        """The folder of a shipped or local model, None for one on the hub."""
-        for folder in (SHIPPED / self.model, expanded(self.model)):
+        """The folder of a shipped or local model, which may be part of a pipeline; None for one on the hub."""
+        path = expanded(self.model)
+        for folder in (SHIPPED / self.model, path, path / INSIDE):
             if (folder / CONFIG).is_file():
                 return folder
         return None
@@ -128,13 +127,16 @@ class VAESettings(TokenizerSettings):
         """
         if self.model in KNOWN:
             return KNOWN[self.model]
-        path = self.folder / CONFIG if self.folder else _download_config(self.model)
+        path = self.folder / CONFIG if self.folder else fetch_file(self.model, CONFIG)
         try:
-            config: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            _ = _shape_of(config)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path} does not describe an AutoencoderKL ({error})") from None
-        return config
+            config: Any = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
+            raise ValueError(f"{path} cannot be read ({first_line(error)})") from None
+        try:
+            _ = shape_of(config if isinstance(config, dict) else {})
+        except ValueError as error:
+            raise ValueError(f"{path} describes no autoencoder that is read here: it {error}") from None
+        return cast(Mapping[str, Any], config)
 
     @property
     def shape(self) -> LatentShape:
@@ -143,7 +145,7 @@ class VAESettings(TokenizerSettings):
         Raises:
             ValueError: there is no such model, or its configuration is none.
         """
-        return _shape_of(self.config)
+        return shape_of(self.config)
 
     def anchored(self) -> Self:
         """Return the same with the absolute path of a model that lies in a folder of its own."""
@@ -168,27 +170,35 @@ class VAESettings(TokenizerSettings):
         return self.shape.factor
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """Yield why the model's shape is not known, if it is not."""
+        """Yield why the model's shape is not known, if it is not, or that it cannot do what is asked of it."""
         try:
             _ = self.shape
         except ValueError as error:
             yield "model", str(error)
+            return
+        if self.tiled and not class_of(self.config).tiles:
+            yield "tiled", f"diffusers' {self.config['_class_name']} does not decode in tiles"
 
 
-def _shape_of(config: Mapping[str, Any]) -> LatentShape:
-    return LatentShape(config["latent_channels"], 2 ** (len(config["block_out_channels"]) - 1))
+def fetch_file(model: str, file: str) -> Path:
+    """Return a file of a model on the hub, `owner/name` or a folder in it, `owner/name/folder`.
 
-
-def _download_config(model: str) -> Path:
+    Raises:
+        ValueError: there is no such model, or it is not here and cannot be fetched; one line.
+    """
     if expanded(model).is_dir():
-        raise ValueError(f"the folder {model} has no {CONFIG}: it must be in diffusers' format")
-    if "/" not in model:
+        raise ValueError(f"the folder {model} has no {file}: it must be in diffusers' format")
+    if model.startswith(("/", ".", "~")):
+        raise ValueError(f"there is no folder {model}")
+    owner, _, rest = model.partition("/")
+    name, _, folder = rest.partition("/")
+    if not name:
         shipped = [path.name for path in SHIPPED.iterdir() if path.is_dir()]
         raise ValueError(
             f"there is no autoencoder '{model}'{near_name(model, shipped)} (shipped: {', '.join(shipped)}; or a "
             "folder, or a name on the hub such as stabilityai/sd-vae-ft-ema)"
         )
     try:
-        return fetch(model, CONFIG)
+        return fetch(f"{owner}/{name}", f"{folder.strip('/')}/{file}".lstrip("/"))
     except ValueError as error:
         raise ValueError(f"{error}; {REMEDY}") from None

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -266,6 +266,145 @@ def test_every_form_of_a_checkpoint_is_read(bring: Callable[..., Imported], form
     assert torch.equal(weights["denoiser.labels.weight"], network.y_embedder.embedding_table.weight)
 
 
+AVERAGES = ["ema", "model_ema", "ema_model", "ema_state_dict", "state_dict_ema", "model_ema1", "params_ema", "net_ema"]
+
+
+def block_bias(imported: Imported) -> Tensor:
+    (checkpoint,) = (imported.folder / "checkpoints").iterdir()
+    return load_file(checkpoint / "ema.safetensors")["denoiser.blocks.1.mlp.fc1.bias"]
+
+
+def averaged_forms() -> dict[str, tuple[Any, str]]:
+    """Return checkpoints whose average is 1 larger than what was trained, and what the average is called."""
+    state = ReferenceNetwork().state_dict()
+    live = {name: tensor - float(name != "pos_embed") for name, tensor in state.items()}
+    below = lambda prefix, tensors: {prefix + name: tensor for name, tensor in tensors.items()}  # noqa: E731
+    return {
+        **{name: ({"model": live, name: state, "epoch": 3}, name) for name in AVERAGES},
+        "lightning": ({"state_dict": below("model.", live) | below("ema.", state)}, "state_dict/ema"),
+        "flat": (below("online_model.", live) | below("ema_model.", state) | {"step": torch.zeros(())}, "ema_model"),
+        "wrapped": ({"model": below("_orig_mod.", live), "ema": below("module._orig_mod.", state)}, "ema"),
+        "deep": ({"state": {"model": live, "model_ema": {"module": state}}}, "state/model_ema/module"),
+        "two": ({"model": live, "model_ema2": live, "model_ema1": state}, "model_ema1"),
+    }
+
+
+@pytest.mark.parametrize("form", list(averaged_forms()))
+def test_an_average_is_taken_whatever_it_is_called(bring: Callable[..., Imported], form: str) -> None:
+    content, name = averaged_forms()[form]
+    imported = bring(content, "dit")
+    assert torch.equal(block_bias(imported), ReferenceNetwork().blocks[1].mlp.fc1.bias)
+    assert imported.lines[0].endswith(f"({name})")
+    others = ["other weights in the file: 'model_ema2', 'model' (--weights NAME takes them)"] if form == "two" else []
+    assert list(imported.lines[1:]) == others
+
+
+def test_weights_without_an_average_are_said_and_any_can_be_named(bring: Callable[..., Imported]) -> None:
+    state = ReferenceNetwork().state_dict()
+    live = {name: tensor - float(name != "pos_embed") for name, tensor in state.items()}
+    # An average that is empty, or a list of tensors without names, is none.
+    for number, ema in enumerate(({}, None, {"shadow_params": list(state.values())})):
+        lines = bring({"ema": ema, "model": state}, "dit", name=f"none-{number}").lines
+        assert lines[1:] == ("no moving average is in the file: the weights are those of 'model'",)
+    named = bring({"ema": state, "model": live}, "dit", name="named", weights="model")
+    assert torch.equal(block_bias(named), ReferenceNetwork().blocks[1].mlp.fc1.bias - 1)
+    line = refuse(bring, {"ema": state, "model": live}, "dit", name="absent", weights="modle")
+    assert "has no weights 'modle' (it has 'ema', 'model')" in line
+
+
+def test_a_safetensors_file_is_read(vae: Path, tmp_path: Path) -> None:
+    save_file(ReferenceNetwork().state_dict(), tmp_path / "weights.bin")
+    changes = [f"tokenizer.model={vae}", f"denoiser.heads={HEADS}"]
+    imported = import_checkpoint(tmp_path / "weights.bin", Published.DIT, changes, root=tmp_path / "runs")
+    assert torch.equal(block_bias(imported), ReferenceNetwork().blocks[1].mlp.fc1.bias)
+    (tmp_path / "weights.bin").write_bytes((tmp_path / "weights.bin").read_bytes()[:-9])
+    with pytest.raises(UserError, match="weights.bin: is no whole safetensors file"):
+        import_checkpoint(tmp_path / "weights.bin", Published.DIT, changes, root=tmp_path / "runs", name="cut")
+
+
+@pytest.mark.parametrize("projectors", [False, True])
+def test_repa_s_time_and_sign_are_turned(bring: Callable[..., Imported], projectors: bool) -> None:
+    network = ReferenceNetwork()
+    heads = {"projectors.0.0.weight": torch.ones(3, 3)} if projectors else {}
+    imported = bring(network.state_dict() | heads, "repa")
+    times = torch.tensor([0.0, 0.2, 0.71, 1.0])
+    noisy = torch.randn(4, 4, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
+    labels = torch.tensor([0, 3, CLASSES - 1, CLASSES])
+    (said,) = outputs(opened(imported), noisy, times, labels)
+    # arXiv 2410.06940's code: x_t = (1 - t) data + t noise, v = noise - data; here both run the other way.
+    with torch.no_grad():
+        wanted = -network(noisy, 1 - times, labels)
+    assert float((said - wanted).abs().max()) < 3e-6 * float(wanted.abs().max())
+    assert any("converted: time runs" in line for line in imported.lines)
+    assert opened(imported).parts.recipe["denoiser"]["name"] == "sit"
+
+
+@pytest.mark.parametrize(
+    ("content", "published", "message"),
+    [
+        (lambda: {"projectors.0.0.weight": torch.ones(1)}, "sit", "'projectors.' of REPA's code"),
+        (lambda: {"projectors.0.0.weight": torch.ones(1)}, "dit", "import it --as repa"),
+        (lambda: {"projector.0.weight": torch.ones(1)}, "repa", "'projector.' of ReDi's code"),
+        (lambda: {"args": argparse.Namespace(model="DiT-XL/2")}, "sit", "was trained as 'DiT-XL/2'"),
+        (lambda: {"args": {"model": "SiT-B/2"}}, "dit", "import it --as sit"),
+        (lambda: {"args": argparse.Namespace(enc_type="dinov2", proj_coeff=0.5)}, "sit", "import it --as repa"),
+    ],
+)
+def test_what_a_file_says_of_itself_counts(
+    bring: Callable[..., Imported], content: Callable[[], dict[str, Any]], published: str, message: str
+) -> None:
+    state = ReferenceNetwork().state_dict()
+    said = content()
+    whole = {"ema": state, **said} if "args" in said else {**state, **said}
+    assert message in refuse(bring, whole, published)
+
+
+class Echo(ReferenceNetwork):
+    """Says what it hears, whole or with the sign that its time gives it: as a trained network does of noise."""
+
+    def __init__(self, *, changes_sign: bool) -> None:
+        super().__init__()
+        state = {name: torch.zeros_like(tensor) for name, tensor in self.state_dict().items() if name != "pos_embed"}
+        values = 4 * PATCH**2
+        state["x_embedder.proj.weight"][:values] = 100 * torch.eye(values).reshape(values, 4, PATCH, PATCH)
+        # The head gives the channels of a place side by side, the convolution takes the places of a channel.
+        order = torch.arange(values).reshape(4, PATCH**2).T.flatten()
+        state["final_layer.linear.weight"][torch.arange(values), order] = 1.0
+        if changes_sign:
+            # The fastest angle has a cosine of 1 at time 0 and of 0.54 at time 1: scale + 1 is -1 there, and 1 here.
+            slope = -2 / (1 - np.cos(1))
+            state["t_embedder.mlp.0.weight"][0, 0] = 20.0
+            state["t_embedder.mlp.2.weight"][0, 0] = slope / 20
+            state["t_embedder.mlp.2.bias"][0] = 50 - slope
+            state["final_layer.adaLN_modulation.1.weight"][WIDTH : WIDTH + values, 0] = 1.0
+            state["final_layer.adaLN_modulation.1.bias"][WIDTH : WIDTH + values] = -52.0
+        self.load_state_dict(state, strict=False)
+
+
+def test_what_a_network_has_learned_of_noise_counts(bring: Callable[..., Imported]) -> None:
+    diffusion, flow = Echo(changes_sign=False), Echo(changes_sign=True)
+    noise = torch.randn(1, 4, SIDE, SIDE, generator=torch.Generator().manual_seed(3))
+    label = torch.zeros(1, dtype=torch.long)
+    said = [flow(noise, torch.tensor([time]), label) for time in (0.0, 1.0)]
+    assert [float(F.cosine_similarity(each.flatten(), noise.flatten(), 0)) for each in said] == pytest.approx(
+        [-1, 1], abs=0.1
+    )
+    assert "import it --as dit" in refuse(bring, diffusion.state_dict(), "sit")
+    assert "import it --as sit" in refuse(bring, flow.state_dict(), "dit")
+    bring(diffusion.state_dict(), "dit", name="dit")
+    bring(flow.state_dict(), "sit", name="sit")
+
+
+def test_a_table_with_as_many_rows_as_data_have_classes_is_not_guessed_about(bring: Callable[..., Imported]) -> None:
+    state = ReferenceNetwork(rows=10).state_dict()
+    assert "10 rows: 10 classes (add train.class_dropout=0), or 9 and" in refuse(bring, state, "dit")
+    assert opened(bring(state, "dit", "train.class_dropout=0", name="all")).parts.num_classes == 10
+    assert opened(bring(state, "dit", "train.class_dropout=0.1", name="less")).parts.num_classes == 9
+    assert (
+        "5 classes and the row for 'no label'" in bring(ReferenceNetwork().state_dict(), "dit", name="usual").lines[0]
+    )
+
+
 def test_old_files_and_half_precision_are_read(bring: Callable[..., Imported], vae: Path, tmp_path: Path) -> None:
     network = ReferenceNetwork()
     half = {name: tensor.half() for name, tensor in network.state_dict().items()}
@@ -284,10 +423,11 @@ def test_what_is_left_out_is_said(bring: Callable[..., Imported]) -> None:
     lines = bring({**ReferenceNetwork(sigma=True).state_dict(), **extra}, "sit").lines
     assert "depth 2, width 64, patch 2, 4 channels, 64x64 images, 5 classes" in lines[0]
     assert [line.split(",")[0] for line in lines[1:]] == [
+        "assumed: time 0 is noise",
         "left out: 3 tensors of the projector of REPA's loss",
         "left out: the half of the output that is a variance",
     ]
-    assert len(bring(ReferenceNetwork().state_dict(), "sit", name="plain").lines) == 1
+    assert len(bring(ReferenceNetwork().state_dict(), "dit", name="plain").lines) == 1
 
 
 def test_a_table_without_the_row_for_no_label_is_told_by_the_recipe(bring: Callable[..., Imported]) -> None:
@@ -349,11 +489,11 @@ MISTAKES: list[tuple[Callable[[], Any], list[str], str]] = [
     (lambda: sit_without("blocks.1.attn.qkv.bias"), ["sit"], "misses 'blocks.1.attn.qkv.bias'"),
     (lambda: sit_without("pos_embed"), ["sit"], "has no 'pos_embed'"),
     (lambda: {**sit_without(), "blocks.0.attn.q_norm.weight": torch.ones(1)}, ["sit"], "holds the unknown 'blocks.0"),
-    (lambda: {**sit_without(), "projectors.0.0.weight": torch.ones(1)}, ["sit"], "holds the unknown 'projectors"),
+    (lambda: {**sit_without(), "projectors.0.0.weight": torch.ones(1)}, ["sit"], "import it --as repa"),
     (lambda: {**sit_without(), "pos_embed": ReferenceNetwork().pos_embed.flip(1)}, ["sit"], "fixed 2-D sin-cos table"),
     (lambda: {**sit_without(), "x_embedder.proj.bias": torch.ones(1)}, ["sit"], "another shape of 'x_embedder.proj"),
-    (lambda: {**sit_without(), "x_embedder.proj.bias": torch.ones(64).int()}, ["sit"], "another shape of 'x_embedder"),
-    (lambda: {f"layers.{i}": torch.ones(1) for i in range(5)}, ["sit"], "not the layout of SiT, DiT or ReDi"),
+    (lambda: {**sit_without(), "x_embedder.proj.bias": torch.ones(64).int()}, ["sit"], "another type of 'x_embedder"),
+    (lambda: {f"layers.{i}": torch.ones(1) for i in range(5)}, ["sit"], "no weights in the layout of SiT, DiT or ReDi"),
     (lambda: {"epoch": 3, "note": "x"}, ["sit"], "it holds 'epoch', 'note'"),
     (lambda: torch.ones(3), ["sit"], "holds one Tensor"),
     (lambda: ReferenceNetwork(12).state_dict(), ["dit"], "import it --as redi or redi-ddpm"),

@@ -205,7 +205,7 @@ def test_a_run_can_be_opened_with_another_sampler_and_guidance(tmp_path: Path) -
 
 def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
     folder = load("pixel_jit", QUICK_JOINT[:-1]).run(root=tmp_path, quiet=True).folder
-    with pytest.raises(UserError, match=r"belong to another model \(denoiser.blocks.1"):
+    with pytest.raises(UserError, match=r"belong to another model \(misses .denoiser.blocks.1"):
         load_newest(RunFolder(folder), assemble(load("pixel_jit", [*QUICK_JOINT[:-1], "denoiser.depth=2"])).model)
     with pytest.raises(UserError, match="denoiser.depth: 1 -> 2: changes what was trained"):
         open_run(folder, ["denoiser.depth=2"])

@@ -302,7 +302,7 @@ def test_weights_that_do_not_fit_name_the_first_keys(tiny: Path, tmp_path: Path)
             create("encoder", "vit_tiny", image_size=64, weights=tiny)
         assert f"first to differ: {first}" in str(error.value) and "\n" not in str(error.value)
     tiny.write_text("no tensors")
-    with pytest.raises(ValueError, match="is no safetensors file"):
+    with pytest.raises(ValueError, match="is no whole safetensors file"):
         create("encoder", "vit_tiny", weights=tiny)
     tiny.unlink()
     with pytest.raises(ValueError, match="there is no model.safetensors and no vit_tiny_patch16_224"):

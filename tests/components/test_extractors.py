@@ -207,11 +207,11 @@ def test_weights_that_are_wrong_are_one_line(tmp_path: Path) -> None:
 
     other = dict(state())
     other["fc.weight"] = torch.zeros(10, 2048)
-    assert "another network than torch-fidelity's Inception v3 (first to differ: fc.weight)" in refused(
+    assert "does not fit torch-fidelity's Inception v3: it has another shape of 'fc.weight'" in refused(
         saved(tmp_path, other)
     )
-    assert "first to differ: Conv2d_1a_3x3.conv.weight" in refused(saved(tmp_path, {"a": torch.zeros(1)}))
-    assert "another network" in refused(saved(tmp_path, {})) and "another network" in refused(saved(tmp_path, [1, 2]))
+    assert "misses 'Conv2d_1a_3x3.conv.weight', " in refused(saved(tmp_path, {"a": torch.zeros(1)}))
+    assert "misses" in refused(saved(tmp_path, {})) and "holds one list" in refused(saved(tmp_path, [1, 2]))
     whole = saved(tmp_path, state())
     damaged = bytearray(whole.read_bytes())
     damaged[len(damaged) // 2] ^= 1
@@ -220,10 +220,10 @@ def test_weights_that_are_wrong_are_one_line(tmp_path: Path) -> None:
     assert f"is damaged: its SHA-256 begins with {digest}, its name says {whole.stem[-8:]}" in refused(whole)
     cut = tmp_path / "cut.pth"
     cut.write_bytes(damaged[:5000])
-    assert "no file of weights that torch can read" in refused(cut)
+    assert "is not a checkpoint that torch.save wrote" in refused(cut)
     harmful = tmp_path / "harmful.pth"
     harmful.write_bytes(pickle.dumps({"fc.weight": Harmful(tmp_path / "done")}, protocol=2))
-    assert "no file of weights that torch can read" in refused(harmful)
+    assert "holds 'posix.mkdir': only tensors and plain values" in refused(harmful)
     assert not (tmp_path / "done").exists()
     assert [*settings_of("inception", weights="/nowhere.pth").problems()] == [
         ("weights", "there is no file /nowhere.pth")

@@ -111,10 +111,10 @@ def test_models_that_are_not_there_are_one_clear_line(tmp_path: Path, monkeypatc
     assert "did you mean 'shapes_vae'" in message("shapes_vea")
     assert "has no config.json" in message(str(tmp_path))
     (tmp_path / "config.json").write_text('{"some": 1}')
-    assert "does not describe an AutoencoderKL" in message(str(tmp_path))
+    assert "describes no autoencoder that is read here" in message(str(tmp_path))
     import huggingface_hub
 
-    def no_network(*arguments: object) -> str:
+    def no_network(*arguments: object, **options: object) -> str:
         raise OSError("no route to host")
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", no_network)
