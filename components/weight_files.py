@@ -45,6 +45,8 @@ def read_safetensors(path: Path, prefix: str = "") -> dict[str, Tensor]:
     Raises:
         ValueError: it is not there, cannot be read, or is damaged; one line that names it.
     """
+    if not path.is_file() and path.exists():
+        raise ValueError(f"{path} is not a regular file")
     try:
         # The library says less of a file that cannot be opened than the system does.
         with path.open("rb"), safe_open(path, framework="pt") as file:
@@ -62,6 +64,8 @@ def read_torch(path: Path) -> Any:
     Raises:
         ValueError: it is not there, is damaged, or holds anything else; one clause without the file's name.
     """
+    if not path.is_file() and path.exists():
+        raise ValueError("is not a regular file")
     try:
         archive = zipfile.is_zipfile(path)
         _look_through(path, archive=archive)
