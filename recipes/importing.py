@@ -127,8 +127,7 @@ def _values(shape: PublishedShape, published: Published, *, whiten: bool) -> dic
         "tokenizer": {"name": "vae", "model": "stabilityai/sd-vae-ft-ema"},
         "denoiser": _denoiser(shape, published),
         "process": {"name": "flow", "prediction": "v", "time": {"distribution": "uniform"}},
-        # Off at scale 1. DiT's and SiT's released guidance leaves out the fourth channel; ReDi's does not.
-        "guidance": {"name": "none"} if published.joint else {"name": "cfg", "scale": 1.0, "channels": 3},
+        "guidance": _guidance(published),
         "sampler": {"name": "sde"},
         "train": dict(TRAINING),
         "evaluate": {"samples": 0},
@@ -142,6 +141,14 @@ def _values(shape: PublishedShape, published: Published, *, whiten: bool) -> dic
         values["projection"] = {"name": "pca", "channels": shape.semantic_channels, "whiten": whiten}
         values["streams"] = {"semantic": {"grid": "image"}}
     return values
+
+
+def _guidance(published: Published) -> dict[str, Any]:
+    """Return the released guidance, off at scale 1: DiT's and SiT's leaves out the fourth channel, REPA's does not."""
+    if published.joint:
+        return {"name": "none"}
+    channels = {"channels": 3} if published in (Published.SIT, Published.DIT) else {}
+    return {"name": "cfg", "scale": 1.0, **channels}
 
 
 def _denoiser(shape: PublishedShape, published: Published) -> dict[str, Any]:
