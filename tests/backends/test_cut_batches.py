@@ -24,6 +24,7 @@ STEPS = (
     "train.picture_images=0",
     "evaluate.samples=0",
     "fabric.accelerator=cpu",
+    "fabric.precision=32-true",
 )
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
