@@ -78,7 +78,8 @@ class Assembly(ImageModel):
         text: the recipe as it was given, in one file.
         plugin_texts: the sources of its plug-ins, by the paths that they are kept under in the run folder.
         feed: where training batches come from.
-        feed_name: `images`, or the folder of a cache.
+        feed_name: `images`, or the stores of a cache.
+        feed_note: why images are encoded on line although there are caches; empty if there is nothing to say.
         score: what scores are made with, None where none is asked for.
         fit_images: images from which the projection's statistics are taken.
         measure_images: images from which the tokenizer's are.
@@ -90,6 +91,7 @@ class Assembly(ImageModel):
     source: Source
     feed: Feed
     feed_name: str
+    feed_note: str
     score: ScoreParts | None
     fit_images: int
     measure_images: int

@@ -1,19 +1,37 @@
-"""The data of a run: noted when it begins, compared whenever it is continued."""
+"""The data and the frozen networks of a run: noted when it begins, compared whenever it is continued."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
+
+from pydantic import Field
 
 from ..components.data.record import SourceRecord, shown_classes
 from ..components.data.source import Source
+from .caching.digests import weights_digest
 from .checkpointing.store import checkpoints, step_of
 from .errors import UserError
-from .files import write_json
+from .files import Shape, Text, UnreadableFile, read_json, write_json
 from .run_folder import RunFolder
+from .space import Space
 
 FORMAT = 1
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """What the file holds.
+
+    Attributes:
+        networks: digests of the frozen networks; empty where none were noted.
+    """
+
+    record: SourceRecord
+    networks: dict[str, str]
+    changes: list[dict[str, Any]]
 
 
 def read_record(folder: RunFolder) -> SourceRecord | None:
@@ -23,7 +41,7 @@ def read_record(folder: RunFolder) -> SourceRecord | None:
         UserError: the record is damaged.
     """
     found = _read(folder)
-    return None if found is None else found[0]
+    return None if found is None else found.record
 
 
 def class_names(folder: RunFolder) -> tuple[str, ...]:
@@ -36,17 +54,23 @@ def class_names(folder: RunFolder) -> tuple[str, ...]:
 
 
 class RunData:
-    """Compares the data of a run with those it began with.
+    """Compares the data of a run, and the weights of its frozen networks, with those it began with.
 
     Attributes:
         changes: steps at which a change of the data was accepted, and what had changed.
     """
 
-    def __init__(self, folder: RunFolder, source: Source) -> None:
-        self.folder, self.source = folder, source
+    def __init__(self, folder: RunFolder, source: Source, space: Space) -> None:
+        self.folder, self.source, self.space = folder, source, space
         self.changes: list[dict[str, Any]] = []
-        self._kept: SourceRecord | None = None
+        self._kept: _Kept | None = None
         self._record: SourceRecord | None = None
+
+    @cached_property
+    def networks(self) -> dict[str, str]:
+        """Digests of the frozen networks, by name."""
+        found = {"tokenizer": self.space.tokenizer, "encoder": self.space.encoder}
+        return {name: weights_digest(network) for name, network in found.items() if network is not None}
 
     def compare(self, *, accept: bool, warn: Callable[[str], None]) -> None:
         """Compare the data with the record of a run that is there, once; nothing is written.
@@ -65,22 +89,26 @@ class RunData:
             warn(f"{self.folder.path}: has no record of the data that it began with; today's are recorded")
             self._record = SourceRecord.of(self.source)
             return
-        self._kept, self.changes = found
-        differing, record = self._kept.compare(self.source)
+        self._kept, self.changes = found, found.changes
+        differing, record = found.record.compare(self.source)
+        before = found.networks or self.networks
+        differing += [f"weights of the {name}" for name, digest in self.networks.items() if before.get(name) != digest]
         if not differing:
             self._record = record
             return
         self._refuse(differing, accept=accept)
-        warn(f"the data have changed since this run began, and are accepted: {'; '.join(differing)}")
+        warn(f"data or networks are not those that this run began with, and are accepted: {'; '.join(differing)}")
         self.changes = [*self.changes, {"step": self._step(), "differences": differing}]
         self._record = SourceRecord.of(self.source)
 
     def note(self) -> None:
         """Write the record, unless it is there as it should be; only for the process that holds the run."""
         record = self._record or SourceRecord.of(self.source)
-        if record != self._kept or self.changes:
-            write_json(self.folder.data, {"format": FORMAT, **record.to_json(), "changes": self.changes})
-            self._kept = self._record = record
+        kept = _Kept(record, self.networks, self.changes)
+        if kept != self._kept:
+            values = {"format": FORMAT, **record.to_json(), "networks": self.networks, "changes": self.changes}
+            write_json(self.folder.data, values)
+            self._kept, self._record = kept, record
 
     def compare_classes(self, trained: RunFolder, warn: Callable[[str], None]) -> None:
         """Compare the classes with those of a run whose weights are started from.
@@ -107,11 +135,11 @@ class RunData:
         what, path = "; ".join(differing), self.folder.path
         if not accept:
             raise UserError(
-                f"{path}: the data have changed since this run began ({what}): restore them, train a new run with "
-                f"--name, or accept them with 'latsem run --resume {path} --accept-data'"
+                f"{path}: data or networks are not those that this run began with ({what}): restore them, train a new "
+                f"run with --name, or accept them with 'latsem run --resume {path} --accept-data'"
             )
         assert self._kept is not None
-        classes = len(self._kept.classes), len(self.source.class_names)
+        classes = len(self._kept.record.classes), len(self.source.class_names)
         if classes[0] != classes[1]:
             raise UserError(
                 f"{path}: --accept-data: the network was built for {classes[0]} classes and the data have {classes[1]} "
@@ -123,19 +151,23 @@ class RunData:
         return step_of(found[-1]) if found else 0
 
 
-def _read(folder: RunFolder, *, damaged_is_none: bool = False) -> tuple[SourceRecord, list[dict[str, Any]]] | None:
-    if not folder.data.is_file():
+class _DataShape(Shape):
+    format: int
+    networks: dict[str, str] = Field(default_factory=dict)
+    changes: list[dict[Text, Any]]
+
+
+def _read(folder: RunFolder, *, damaged_is_none: bool = False) -> _Kept | None:
+    if not folder.data.exists():
         return None
     try:
-        values = json.loads(folder.data.read_text(encoding="utf-8"))
-        if values.pop("format") != FORMAT:
-            raise UserError(f"{folder.data}: written by another version of latsem, which has to resume this run")
-        changes = list(values.pop("changes"))
-        return SourceRecord.from_json(values), changes
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        if damaged_is_none:
-            return None
-        raise UserError(
-            f"{folder.data}: damaged ({error}): 'latsem run --resume {folder.path} --accept-data' writes it anew, for "
-            "today's data"
-        ) from None
+        values = read_json(folder.data, _DataShape)
+        written, networks, changes = values.pop("format"), values.pop("networks", {}), values.pop("changes")
+        if written == FORMAT:
+            return _Kept(SourceRecord.from_json(values), networks, changes)
+        problem = f"{folder.data}: of format {written}, not {FORMAT}"
+    except (UnreadableFile, ValueError) as error:
+        problem = str(error) if isinstance(error, UnreadableFile) else f"{folder.data}: damaged ({error})"
+    if damaged_is_none:
+        return None
+    raise UserError(f"{problem}: 'latsem run --resume {folder.path} --accept-data' writes it anew, for today's data")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import torch
 
 from .assembly import Assembly
+from .console import relative
 from .hardware import precision_reason
 from .loader import BatchPlan
 
@@ -33,11 +35,19 @@ def screen_rows(
             f"{name} scale {s.scale:g}, loss weight {assembly.model.weight(name):.3g}" for name, s in streams
         ),
         "images": assembly.source.describe(),
-        "encoding": "on line" if assembly.feed_name == "images" else f"cached in {assembly.feed_name}",
+        "encoding": encoding_row(assembly.feed_name, assembly.feed_note),
         "batch": batch_row(plan),
         "steps": steps_row(train.steps, epochs),
         "seed": str(train.seed),
     }
+
+
+def encoding_row(feed: str, note: str) -> str:
+    """Return where encoded images come from: the names of a cache's stores, whose folder is that of all caches."""
+    stores = [Path(each) for each in feed.split(" + ")]
+    if feed == "images":
+        return f"on line{note}"
+    return f"cached in {relative(stores[0].parent)}: {', '.join(store.name for store in stores)}"
 
 
 def parameter_row(trained: int) -> str:

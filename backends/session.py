@@ -16,6 +16,7 @@ from ..components.images import mean_psnr, to_unit
 from ..components.streams import SEMANTIC
 from .assembly import Assembly
 from .blocks import settle
+from .caching.feed import CachedFeed
 from .checkpointing.room import require_room
 from .checkpointing.store import checkpoint_at, checkpoints, damage, remove_leftovers, set_damaged_aside
 from .checkpointing.weights import load_newest, load_weights
@@ -84,7 +85,7 @@ class Session:
         self.precision = resolve_precision(assembly.fabric, self.fabric.device.type)
         self.console = RunConsole(quiet=quiet or not self.fabric.is_global_zero)
         self.plan = batch_plan(assembly.train.batch_size, assembly.train.micro_batch, self.fabric.world_size)
-        self.data = RunData(self.folder, assembly.source)
+        self.data = RunData(self.folder, assembly.source, assembly.space)
         self.drawing = RunDrawing(assembly, self.folder, self.fabric.device)
         assembly.space.to(self.fabric.device)
         assembly.model.to(self.fabric.device)
@@ -113,6 +114,8 @@ class Session:
     def _run(self, last: bool, profiled: bool, accept_data: bool) -> RunResult:
         self.compare_data(accept=accept_data)
         in_first(self.fabric, self._recover)
+        if isinstance(self.assembly.feed, CachedFeed) and not self.folder.done.exists():
+            in_first(self.fabric, self.assembly.feed.compare_sums)
         self.fit()
         self.screen()
         release_freed_memory()

@@ -178,11 +178,11 @@ class CacheSettings(Settings):
     """Stored moments and features, made by `latsem cache`."""
 
     use: Literal["auto", "never", "required"] = Field(
-        "auto", description="auto: if there is one of this recipe's name; never: encode on line"
+        "auto", description="auto: if there is one of these data and networks; never: encode on line"
     )
     folder: Path = Field(Path("caches"), description="folder of all caches")
     features: Literal["auto", "projected", "full", "8bit", "basis"] = Field(
-        "auto", description="auto: projected by a fixed projection, full for one that learns"
+        "auto", description="auto: full, or projected by a fixed projection, which full serves, too"
     )
     components: int = Field(256, ge=1, description="size of the basis, where features are stored in one")
     shard_images: int = Field(4096, ge=1, description="images in a file")

@@ -16,7 +16,8 @@ def cache(
         bool, typer.Option("--estimate", help="say what each form of cache costs, write nothing")
     ] = False,
     replace: Annotated[
-        bool, typer.Option("--replace", help="make it anew where a cache of something else lies")
+        bool,
+        typer.Option("--replace", help="make it anew where it is damaged, or its images have changed"),
     ] = False,
 ) -> None:
     """Store what the frozen networks of a recipe say of its images, for `run` to read instead of encoding."""

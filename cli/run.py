@@ -27,7 +27,7 @@ def run(
         Path | None, typer.Option(metavar="RUN", help="go on with this run exactly, without its recipe's file")
     ] = None,
     accept_data: Annotated[
-        bool, typer.Option("--accept-data", help="resume on data that have changed since the run began")
+        bool, typer.Option("--accept-data", help="resume although the data have changed since the run began")
     ] = False,
     extend: Annotated[
         list[str] | None, typer.Option(metavar="steps=N", help="with --resume: train to more steps")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from .messages import first_line
@@ -29,3 +31,15 @@ def fetch(repository: str, file: str) -> Path:
         raise ValueError(
             f"{file} of {repository} is not here and cannot be fetched from the hub ({first_line(error)})"
         ) from None
+
+
+@contextmanager
+def local_files_only() -> Iterator[None]:
+    """Keep everything inside off the hub: what is not in its cache cannot be fetched."""
+    from huggingface_hub import constants  # noqa: PLC0415
+
+    before, constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE, True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before

@@ -24,6 +24,7 @@ from ..components.data.settings import DataSettings
 from ..components.data.source import Source
 from ..components.encoders.encoder import Encoder
 from ..components.guidance.settings import NoGuidanceSettings
+from ..components.projections.projection import Projection
 from ..components.registry import build
 from ..components.seeded import seeded
 from . import derive
@@ -48,8 +49,8 @@ def assemble(recipe: Recipe, *, begun_with: str | None = None, scored: bool = Tr
     """
     settings = recipe.settings
     assembly = assemble_around(recipe, build_source(settings.data), scored=scored)
-    feed, feed_name = choose_feed(recipe, assembly, begun_with)
-    return replace(assembly, feed=feed, feed_name=feed_name)
+    chosen = choose_feed(recipe, assembly.source, assembly.space, assembly.model.projection, begun_with)
+    return replace(assembly, feed=chosen.feed, feed_name=chosen.name, feed_note=chosen.note)
 
 
 def assemble_around(recipe: Recipe, source: Source, *, scored: bool = True) -> Assembly:
@@ -69,6 +70,7 @@ def assemble_around(recipe: Recipe, source: Source, *, scored: bool = True) -> A
         source=source,
         feed=ImageFeed(source, parts.space),
         feed_name=ONLINE,
+        feed_note="",
         score=score_parts(settings, source) if scored and settings.evaluate.samples else None,
         fit_images=settings.projection.fit_images if settings.projection is not None else 0,
         measure_images=settings.tokenizer.measured_on,
@@ -103,16 +105,9 @@ def image_model(recipe: Recipe, num_classes: int, encoder: Encoder | None = None
     """
     settings = recipe.settings
     streams = derive.stream_specs(settings)
-    try:
-        tokenizer = build(settings.tokenizer)
-    except ValueError as error:
-        raise UserError(str(error)) from None
+    space = build_space(settings, encoder)
     with seeded(settings.train.seed):
-        projection = (
-            build(settings.projection, features=settings.encoder.width())
-            if settings.projection is not None and settings.encoder is not None
-            else None
-        )
+        projection = build_projection(settings)
         denoiser = build(settings.denoiser, streams=streams, num_classes=num_classes)
     process = build(settings.process, streams=streams)
     model = JointModel(
@@ -121,13 +116,13 @@ def image_model(recipe: Recipe, num_classes: int, encoder: Encoder | None = None
         process,
         streams,
         auto_weights=derive.auto_weights(settings),
-        normalization=tokenizer.normalization,
+        normalization=space.tokenizer.normalization,
     )
     guidance: dict[str, Any] = {"null_label": num_classes}
     tokens, images = max(spec.tokens for spec in streams.values()), settings.train.steps * settings.train.batch_size
     return ImageModel(
         recipe=recipe.resolved(),
-        space=SPACES[settings.backend](tokenizer, encoder, settings.data.side),
+        space=space,
         model=model,
         guidance=build(settings.guidance, **guidance),
         unguided=build(NoGuidanceSettings(), **guidance),
@@ -138,6 +133,27 @@ def image_model(recipe: Recipe, num_classes: int, encoder: Encoder | None = None
         fabric=settings.fabric,
         operations=training_operations(denoiser, tokens, images),
     )
+
+
+def build_space(settings: RecipeSettings, encoder: Encoder | None) -> Space:
+    """Build the frozen networks' space.
+
+    Raises:
+        UserError: the tokenizer cannot be loaded.
+    """
+    try:
+        tokenizer = build(settings.tokenizer)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    return SPACES[settings.backend](tokenizer, encoder, settings.data.side)
+
+
+def build_projection(settings: RecipeSettings) -> Projection | None:
+    """Build the projection, not fitted yet, if the recipe has one."""
+    if settings.projection is None or settings.encoder is None:
+        return None
+    projection: Projection = build(settings.projection, features=settings.encoder.width())
+    return projection
 
 
 def build_encoder(settings: RecipeSettings) -> Encoder | None:

@@ -26,9 +26,8 @@ from ..components.guidance.settings import NoGuidanceSettings
 from ..components.registry import available, create
 from ..components.streams import SEMANTIC
 from .assemble import assemble, assemble_around
-from .caching import cache_folder, feature_forms
-from .checking import stand_in_source
-from .derive import feature_form
+from .cache_stores import feature_forms, usable_forms
+from .checking import cached_form, stand_in_source
 from .recipe import Recipe, load
 
 What = Literal["train", "sample", "data", "encode", "attention"]
@@ -159,11 +158,11 @@ def stand_in(recipe: Recipe) -> tuple[Fabric, Assembly, StandInFeed]:
     assembly.model.to(fabric.device)
     settle(assembly.model.denoiser, fabric.device, resolve_precision(settings.fabric, fabric.device.type))
     fit(assembly)
-    form = feature_forms(settings, assembly.model.projection)[feature_form(settings)]
+    projection = assembly.model.projection
+    form = feature_forms(settings, projection)[usable_forms(settings, projection)[0]]
     if form is not None:
         form.fit([torch.randn(4, settings.encoder.width(), 4, 4)] if settings.encoder is not None else [])
-    use = settings.cache.use
-    stored = use == "required" or (use == "auto" and cache_folder(recipe).key() is not None)
+    stored = settings.cache.use == "required" or bool(cached_form(recipe))
     return fabric, assembly, StandInFeed(source, assembly.space, form, stored=stored)
 
 

@@ -9,13 +9,17 @@ import torch
 from torch import Tensor
 
 from ..backends.caching.estimate import costs
+from ..backends.caching.folder import stores_below
+from ..backends.errors import UserError
 from ..backends.faking import fake_buffers, fake_mode, parameters_faked
 from ..backends.footprint import CacheCost, Footprint, Predictor, fake_device
 from ..backends.settings import ReferenceSettings
+from ..components.data.record import SourceRecord
 from ..components.data.settings import ExpectedData
-from .assemble import assemble_around, build_source
-from .caching import cache_folder, feature_forms
-from .derive import feature_form
+from ..components.hub import local_files_only
+from .assemble import assemble_around, build_encoder, build_projection, build_source, build_space
+from .cache_stores import feature_forms, usable_forms
+from .caching import cache_root, choose_feed
 from .recipe import RUNS, Recipe
 
 
@@ -69,14 +73,34 @@ def footprint(recipe: Recipe) -> Footprint:
     scorers = [assembly.score.extractor] if assembly.score is not None else []
     for module in (assembly.model, assembly.space, *scorers):
         fake_buffers(module, mode, device)
-    folder, form = cache_folder(recipe), feature_form(settings)
-    there = folder.key() is not None
-    use = settings.cache.use
-    stored = use == "required" or (use == "auto" and there)
+    projection, there = assembly.model.projection, cached_form(recipe)
+    form = there or usable_forms(settings, projection)[0]
+    stored = settings.cache.use == "required" or bool(there)
     predictor = Predictor(assembly, mode, stored=stored, held=settings.data.held(len(source)))
     with mode:
-        every = costs(source, assembly.space, feature_forms(settings, assembly.model.projection))
-    return predictor.footprint(CacheCost(form, every[form].bytes, folder.path, there), RUNS)
+        every = costs(source, assembly.space, feature_forms(settings, projection))
+    return predictor.footprint(CacheCost(form, every[form].bytes, cache_root(recipe), bool(there)), RUNS)
+
+
+def cached_form(recipe: Recipe) -> str:
+    """Return the form of the cache that a run of the recipe would read, empty if it would read none.
+
+    Whether the weights are those of the cache is only known from their digest: frozen networks are built, from files of
+    this machine, where there is a cache of the data.
+    """
+    settings, root = recipe.settings, cache_root(recipe)
+    if settings.cache.use == "never" or isinstance(settings.data, ExpectedData):
+        return ""
+    source = build_source(settings.data)
+    data = SourceRecord.glance(source).identity()
+    if all((folder.key() or {}).get("data") != data for folder in stores_below(root)):
+        return ""
+    try:
+        with local_files_only():
+            space = build_space(settings, build_encoder(settings))
+            return choose_feed(recipe, source, space, build_projection(settings), None).form
+    except UserError:
+        return ""
 
 
 def stand_in_source(recipe: Recipe) -> ShapeSource:

@@ -269,15 +269,6 @@ def stream_specs(recipe: RecipeSettings, patch: int | None = None) -> dict[str, 
     return specs
 
 
-def feature_form(recipe: RecipeSettings) -> str:
-    """Return the form in which a cache of this recipe stores features."""
-    if recipe.projection is None:
-        return "moments"
-    if recipe.cache.features != "auto":
-        return recipe.cache.features
-    return "full" if recipe.projection.learns() else "projected"
-
-
 def auto_weights(recipe: RecipeSettings) -> frozenset[str]:
     """Return the streams whose loss weight follows from their std."""
     return frozenset(name for name, settings in recipe.streams.items() if settings.weight == "auto")

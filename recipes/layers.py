@@ -42,7 +42,7 @@ def _shipped() -> dict[str, Path]:
 
 
 def recipe_name(path: Path) -> str:
-    """Return the name of a recipe, which its runs and caches lie under: its file's, without folder and suffix.
+    """Return the name of a recipe, which its runs lie under: its file's, without folder and suffix.
 
     A recipe shipped in a sub-folder is named with it (`imagenet256-sit_b`): another folder may have one of its name.
     The recipe of a run has the name of the run's recipe: it is that of the same run.

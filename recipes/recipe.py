@@ -37,7 +37,7 @@ class Recipe:
     """A valid recipe.
 
     Attributes:
-        name: what its runs and caches lie under: its file's name, with the sub-folder where it is shipped in one.
+        name: what its runs lie under: its file's name, with the sub-folder where it is shipped in one.
         text: a recipe file of everything that was given, overrides and bases included.
         settings: every value, validated.
         warnings: settings that do nothing, or are others than somebody may think.

@@ -19,7 +19,7 @@ def report_rows(recipe: Recipe, found: Footprint) -> Iterator[Row]:
     yield from shapes_of(recipe)
     yield from _work_rows(found)
     yield from _memory_rows(found)
-    yield from _disk_rows(found)
+    yield from _disk_rows(found, unused=recipe.settings.cache.use == "never")
 
 
 def shapes_of(recipe: Recipe) -> Iterator[Row]:
@@ -64,10 +64,10 @@ def _memory_rows(found: Footprint) -> Iterator[Row]:
     yield "peak", f"{size(found.peak)} a device, while {found.peak_phase}; {size(found.available)} are there"
 
 
-def _disk_rows(found: Footprint) -> Iterator[Row]:
+def _disk_rows(found: Footprint, *, unused: bool) -> Iterator[Row]:
     disk = found.disk
     yield "checkpoint", f"{size(disk.checkpoint)}; {size(disk.checkpoints_kept)} at most at a time"
-    state = "there" if disk.cache_there else "not made"
+    state = "there" if disk.cache_there else "not used" if unused else "not made"
     yield "cache", f"{size(disk.cache)} as '{disk.cache_form}' ({state}); {size(disk.cache_free)} are free"
 
 

@@ -34,7 +34,7 @@ def costs(source: Source, space: Space, forms: Mapping[str, FeatureForm | None])
     rest = entries * code.numel() * code.element_size() + 16 * len(source)
     positions = 0 if encoded.features is None else encoded.features.shape[-1] * encoded.features.shape[-2]
     features = {
-        name: entries * positions * form.channels * form.width if form is not None else 0
+        name: entries * positions * form.channels * form.width + 8 * len(source) if form is not None else 0
         for name, form in forms.items()
     }
     return {name: Cost(rest + count, count) for name, count in features.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -75,13 +75,12 @@ class EncodedImages(ABC):
     def contents(self) -> Iterable[str]:
         """Yield what `fingerprint` is a digest of, besides the settings: names and sizes, say."""
 
-    def encoded(self, indices: Sequence[int]) -> Iterable[bytes]:
-        """Yield the bytes of images, none for one that cannot be read."""
-        for index in indices:
-            try:
-                yield self.read(index)
-            except (OSError, ValueError):
-                yield b""
+    def encoded(self, index: int) -> bytes:
+        """Return the bytes of an image, none of one that cannot be read."""
+        try:
+            return self.read(index)
+        except (OSError, ValueError):
+            return b""
 
     def item(self, index: int, seed: int) -> tuple[Tensor, int]:
         """Return image `(3, size, size)` uint8 and label; an odd seed mirrors, if flips are on."""

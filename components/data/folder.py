@@ -23,9 +23,6 @@ all 1.28 million of ImageNet would take an hour there."""
 STATUS_PART = 1000
 """Files whose size a thread asks for in one go."""
 
-READ_AHEAD = 256
-"""Files that are read before their contents are used."""
-
 READERS = 16
 """Threads that wait for the disk; network disks answer many questions at once."""
 
@@ -37,6 +34,8 @@ class ImageFolder(EncodedImages):
     that are no images are left out, named and counted. Damage beyond them, and damaged pixels, are found when a file is
     read.
     """
+
+    reads_at_once = READERS
 
     def __init__(self, settings: FolderSettings) -> None:
         self.tree, self.root = settings.tree, settings.folder
@@ -88,12 +87,6 @@ class ImageFolder(EncodedImages):
         times: Sequence[int] = self._status[:, 1].tolist()
         return times
 
-    def encoded(self, indices: Sequence[int]) -> Iterable[bytes]:
-        """Yield the bytes of images, none for one that cannot be read; several are waited for at a time."""
-        with ThreadPoolExecutor(READERS) as pool:
-            for start in range(0, len(indices), READ_AHEAD):
-                yield from pool.map(self._read_or_nothing, indices[start : start + READ_AHEAD])
-
     def describe(self) -> str:
         """Return how many images and classes were found, and what else there is."""
         return super().describe() + "".join(f"; {note}" for note in self._notes())
@@ -123,12 +116,6 @@ class ImageFolder(EncodedImages):
         except OSError:  # Gone since the folder was searched: a damaged image like others, found when it is read.
             return -1, 0
         return status.st_size, changed_last(status)
-
-    def _read_or_nothing(self, index: int) -> bytes:
-        try:
-            return self.read(index)
-        except (OSError, ValueError):
-            return b""
 
     def _has_header(self, path: str) -> bool:
         try:

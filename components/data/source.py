@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol, runtime_checkable
 
 from torch import Tensor
@@ -13,7 +13,7 @@ class Source(Protocol):
     """A fixed set of images.
 
     A source may also have `blocks`, see `blocks_of`, images that it leaves out, see `lost_by`, and files, see
-    `changed_at` and `encoded_bytes`.
+    `changed_at`, `encoded_bytes` and `reads_at_once`.
 
     Attributes:
         num_classes: number of classes, 0 for unlabelled images.
@@ -89,9 +89,12 @@ def changed_at(source: Source) -> Sequence[int]:
     return told() if told is not None else ()
 
 
-def encoded_bytes(source: Source, indices: Sequence[int]) -> Iterable[bytes]:
-    """Yield what images are made of: their files' bytes where a source has a method `encoded(indices)`, else pixels."""
-    told: Callable[[Sequence[int]], Iterable[bytes]] | None = getattr(source, "encoded", None)
-    if told is not None:
-        return told(indices)
-    return (source.item(index, 0)[0].numpy().tobytes() for index in indices)
+def encoded_bytes(source: Source, index: int) -> bytes:
+    """Return what an image is made of: its file's bytes where a source has a method `encoded(index)`, else pixels."""
+    told: Callable[[int], bytes] | None = getattr(source, "encoded", None)
+    return told(index) if told is not None else source.item(index, 0)[0].numpy().tobytes()
+
+
+def reads_at_once(source: Source) -> int:
+    """Return how many threads may read images of a source together; it says so by an attribute `reads_at_once`."""
+    return int(getattr(source, "reads_at_once", 1))

@@ -54,6 +54,10 @@ class TokenizerSettings(Settings):
         """Return the side of the image stream for square images of `image_size` pixels."""
         return image_size // self.factor()
 
+    def identity(self) -> dict[str, Any]:
+        """Return everything that decides its codes, besides the weights themselves, as JSON."""
+        return {"name": self.name}
+
     def untrained(self) -> TokenizerSettings:
         """Return settings of the same architecture whose weights are not fetched; itself where nothing is."""
         return self
@@ -151,6 +155,11 @@ class VAESettings(TokenizerSettings):
         """Return the same with the absolute path of a model that lies in a folder of its own."""
         own = self.folder is not None and self.folder.parent != SHIPPED
         return self.model_copy(update={"model": str(expanded(self.model).absolute())}) if own else self
+
+    def identity(self) -> dict[str, Any]:
+        """Return what the network computes beside its weights; shift, scale and sampling come after the codes."""
+        defaults = {"_class_name": "AutoencoderKL", "act_fn": "silu", "norm_num_groups": 32}
+        return {**super().identity(), **{key: self.config.get(key, value) for key, value in defaults.items()}}
 
     def untrained(self) -> TokenizerSettings:
         """Return the same network with random weights."""

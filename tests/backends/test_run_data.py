@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from conftest import QUICK, log_of, save_dataset, write_shards
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from latsem.backends.errors import UserError
 from latsem.backends.run_data import class_names, read_record
@@ -21,6 +22,7 @@ from latsem.backends.run_folder import RunFolder
 from latsem.components.data import record as records
 from latsem.components.data.record import SourceRecord
 from latsem.components.registry import create
+from latsem.components.tokenizers.settings import SHIPPED
 from latsem.recipes import load
 from latsem.recipes.evaluating import evaluate_run
 from latsem.recipes.resuming import resume
@@ -126,7 +128,7 @@ def test_a_run_does_not_resume_on_other_data(begun: Begun, change: str) -> None:
 def test_a_change_that_is_accepted_is_recorded(begun: Begun, capsys: pytest.CaptureFixture[str]) -> None:
     draw(begun.photos / "dog" / "new.bmp", 0)
     resume(begun.run, ["steps=6"], accept_data=True)
-    assert "the data have changed since this run began, and are accepted: images: 12 -> 13" in capsys.readouterr().out
+    assert "not those that this run began with, and are accepted: images: 12 -> 13" in capsys.readouterr().out
     kept = json.loads((begun.run / "data.json").read_text())
     assert kept["images"] == 13 and kept["changes"] == [{"step": 4, "differences": ["images: 12 -> 13"]}]
     changed = {dict(line)["step"]: dict(line).get("data_changes") for line in log_of(begun.run)}
@@ -238,6 +240,20 @@ def test_a_relative_folder_means_that_of_the_first_command(
     assert refused.returncode == 2 and "images: 12 -> 13" in refused.stderr and len(refused.stderr.splitlines()) == 1
 
 
+def test_other_weights_of_a_frozen_network_are_another_run(tmp_path: Path) -> None:
+    """A file of weights that is replaced: the recipe is the same, and every code would be another."""
+    model = shutil.copytree(SHIPPED / "shapes_vae", tmp_path / "vae")
+    changes = [*SMALL, "data.size=100", f"tokenizer.model={model}"]
+    folder = load("latent_sit", changes).run(root=tmp_path / "runs", quiet=True).folder
+    file = model / "diffusion_pytorch_model.safetensors"
+    weights = load_file(file)
+    name = next(name for name in weights if name.startswith("encoder") and name.endswith("weight"))
+    save_file({**weights, name: weights[name] * 1.01}, file)
+    with pytest.raises(UserError, match=r"are not those that this run began with \(weights of the tokenizer\)"):
+        resume(folder, ["steps=6"], quiet=True)
+    assert resume(folder, ["steps=6"], quiet=True, accept_data=True).folder == folder
+
+
 def test_a_run_without_a_record_takes_todays(begun: Begun, capsys: pytest.CaptureFixture[str]) -> None:
     (begun.run / "data.json").unlink()
     draw(begun.photos / "dog" / "new.bmp", 0)
@@ -247,7 +263,7 @@ def test_a_run_without_a_record_takes_todays(begun: Begun, capsys: pytest.Captur
     assert record is not None and record.images == 13
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 1, "changes": [], "images": 3}', "\x00"])
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 1, "changes": [], "networks": {}, "images": 3}', "\x00"])
 def test_a_damaged_record_is_one_line(begun: Begun, text: str) -> None:
     (begun.run / "data.json").write_text(text)
     with pytest.raises(UserError, match=r"data.json: damaged .*--accept-data"):
