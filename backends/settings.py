@@ -125,7 +125,7 @@ class ReferenceSettings(Settings):
     )
 
     @classmethod
-    def expanded(cls, value: object) -> object:
+    def in_full(cls, value: object) -> object:
         """Return what one value is short for: a number of images, a file by its suffix, or a folder."""
         if isinstance(value, int) and not isinstance(value, bool):
             return {"images": value}
@@ -197,7 +197,7 @@ class PluginSettings(Settings):
     )
 
     @classmethod
-    def expanded(cls, value: object) -> object:
+    def in_full(cls, value: object) -> object:
         """Return what a name alone is short for."""
         return {"file": value} if isinstance(value, str) else value
 

@@ -21,12 +21,20 @@ from pydantic import (
 from pydantic_core import InitErrorDetails, PydanticCustomError
 from pydantic_core.core_schema import ValidationInfo
 
+from .synonyms import SYNONYMS
 from .user_cache import expanded
 
 
 def near_name(name: str, names: typing.Iterable[str], most: int = 1) -> str:
-    """Return ``", did you mean 'x'?"`` for the closest of `names`, at most so many, or an empty string."""
-    near = [f"'{each}'" for each in get_close_matches(name, list(names), n=most, cutoff=0.6)]
+    """Return ``", did you mean 'x'?"`` for the closest of `names`, at most so many, or an empty string.
+
+    What is known by another name elsewhere, or differs in capitals alone, is nearer than what is spelt alike.
+    """
+    known = {each.lower(): each for each in names}
+    wanted = name.lower().replace("-", "_")
+    same = [known[each] for each in (wanted, *SYNONYMS.get(wanted, ())) if each in known]
+    spelt_alike = get_close_matches(name.lower(), list(known), n=most, cutoff=0.6)
+    near = [f"'{each}'" for each in same[:1] or map(known.__getitem__, spelt_alike)]
     if len(near) > 1:
         near = [", ".join(near[:-1]) + f" or {near[-1]}"]
     return f", did you mean {near[0]}?" if near else ""
@@ -51,7 +59,7 @@ class Settings(BaseModel):
     part_specific: ClassVar[frozenset[str]] = frozenset()
 
     @classmethod
-    def expanded(cls, value: object) -> object:
+    def in_full(cls, value: object) -> object:
         """Return what a value is short for, where a section may be written as one value."""
         return value
 
@@ -72,7 +80,7 @@ class Settings(BaseModel):
     @classmethod
     def _suggest_keys(cls, values: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
         try:
-            return handler(cls.expanded(values))
+            return handler(cls.in_full(values))
         except ValidationError as error:
             raise ValidationError.from_exception_data(error.title, [_explain(e, cls) for e in error.errors()]) from None
 

@@ -116,7 +116,7 @@ class _Combining:
             value = None if slot.optional or slot.kind is None else value
         if slot.section is not None or slot.values is not None:
             # An empty section says nothing, as where all of its lines are comments.
-            full = slot.section.expanded(value) if slot.section is not None else value
+            full = slot.section.in_full(value) if slot.section is not None else value
             whole, value = full is not value, {} if full is None and not slot.optional else full
         elif slot.kind is not None and isinstance(value, str):
             value = {"name": str(value)}

@@ -10,7 +10,7 @@ from typing import Any
 from ..backends.errors import UserError
 from ..backends.run_folder import RECIPE, RunFolder
 from ..components.settings import near_name
-from ..components.user_cache import expanded
+from ..components.user_cache import NoHome, expanded
 from .combining import combine
 from .scalars import Plain
 from .schema import RecipeSettings
@@ -61,13 +61,23 @@ def find_recipe(name: str, beside: Path | None = None) -> Path:
     Raises:
         UserError: there is none; near names are listed.
     """
-    path = (beside or Path()) / expanded(name)
-    if path.is_file():
+    try:
+        path = (beside or Path()) / expanded(name)
+        there, is_folder = path.exists(), path.is_dir()
+    except NoHome as error:
+        raise UserError(str(error)) from None
+    except OSError as error:
+        raise UserError(f"{name}: cannot be read: {error.strerror}") from None
+    if there and not is_folder:
         return path
     shipped = shipped_recipes()
     bare = name.removeprefix("recipes/").removesuffix(".yaml")
     if bare in shipped and name in (bare, f"{bare}.yaml", f"recipes/{bare}.yaml"):
         return shipped[bare]
+    if there and RunFolder(path).resolved.is_file():
+        raise UserError(f"{name}: is a run, not a recipe; its recipe is {RECIPE} in it, and --resume resumes it")
+    if there:
+        raise UserError(f"{name}: is a folder; a recipe is a YAML file")
     raise UserError(f"{name}: no such recipe{near_name(bare, shipped)} (shipped: {', '.join(shipped)})")
 
 

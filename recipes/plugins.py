@@ -13,7 +13,7 @@ from typing import Any
 from ..backends.command_line import command, plugin_words
 from ..backends.errors import UserError
 from ..backends.run_folder import PLUGINS
-from ..components.user_cache import expanded
+from ..components.user_cache import NoHome, expanded
 from .layers import COMMAND_LINE, command_line
 from .scalars import Plain
 from .yaml_reader import Sourced, parse_flow
@@ -77,7 +77,10 @@ def _is_plugin(value: object) -> bool:
 
 
 def _located(folder: Path, name: str) -> Path:
-    return (folder / expanded(name)).resolve()
+    try:
+        return (folder / expanded(name)).resolve()
+    except NoHome as error:
+        raise UserError(f"{KEY}: {error}") from None
 
 
 def _run(path: Path, sha256: str | None, place: str) -> Plugin:

@@ -16,6 +16,7 @@ from ..backends.run_folder import PLUGINS, RunFolder, differences
 from . import derive
 from .combining import combine
 from .layers import command_line, file_layers, find_recipe, override, recipe_name
+from .near_keys import explained
 from .plugins import Plugin, require_same, run_plugins, stored_names
 from .schema import RecipeSettings
 from .yaml_reader import KeyPath, Sourced
@@ -169,7 +170,8 @@ def check(name: str, text: str, sourced: Sourced, data: DataUse = "here", *, sco
     try:
         settings = RecipeSettings.model_validate(sourced.values)
     except ValidationError as error:
-        raise UserError(*[problem_line(sourced, e["loc"], e["msg"]) for e in error.errors()]) from None
+        wrong = [(e["loc"], explained(e["msg"], e["loc"], sourced.values)) for e in error.errors()]
+        raise UserError(*[problem_line(sourced, path, message) for path, message in wrong]) from None
     notes: list[str] = []
     if data == "expected":
         settings, notes = derive.with_expected_data(settings)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -171,3 +173,32 @@ def test_layers_of_files_swap_by_the_same_rule(tmp_path: Path) -> None:
 def test_redi_and_coredi_are_a_swap_apart() -> None:
     redi, coredi = load("pixel_redi").resolved(), load("pixel_coredi", ["projection=pca"]).resolved()
     assert redi == coredi
+
+
+README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+SWAPS = [
+    shlex.split(line, comments=True)[2:]
+    for line in map(str.strip, README.splitlines())
+    if line.startswith("latsem run recipes/") and "=" in line.partition("#")[0] and "imagenet" not in line
+]
+"""The README's examples of a recipe with changes that need nothing but this machine."""
+
+
+def test_the_readme_swaps_parts() -> None:
+    assert {"encoder=shapes_dino", "projection=pca", "data=folder"} <= {word for line in SWAPS for word in line}
+
+
+@pytest.mark.parametrize("words", SWAPS, ids=" ".join)
+def test_the_losses_of_the_readmes_swaps_are_of_the_size_of_the_recipes(
+    words: list[str], photos: Path, tmp_path: Path
+) -> None:
+    found = {}
+    for name, changes in (("as it is", []), ("swapped", words[1:])):
+        local = [f"data.root={photos}" if change.startswith("data.root=") else change for change in changes]
+        quick = ["train.steps=3", "train.batch_size=16", "train.log_every=3", "train.picture_images=0"]
+        run = load(Path(words[0]).stem, [*local, *quick, "evaluate.samples=0", "projection.fit_images=64"])
+        folder = run.run(root=tmp_path / name, quiet=True).folder
+        found[name] = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])
+    # At the same scale an untrained network is about as far from one stream as from another.
+    for loss in ("loss/image", "loss/semantic"):
+        assert 0.5 < found["swapped"][loss] / found["as it is"][loss] < 2, (loss, found)
