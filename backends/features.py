@@ -35,12 +35,15 @@ def named_pictures(paths: Sequence[Path]) -> list[Path]:
         UserError: names every folder without a picture.
     """
     found: list[Path] = []
-    problems = []
+    problems: list[str] = []
     for path in paths:
         folder = expanded(path)
-        below = [folder / name for name in find_images(folder).images[:OF_A_FOLDER]] if folder.is_dir() else [path]
-        problems += [] if below else [f"{path}: no picture is below this folder"]
-        found += sorted(below)
+        if not folder.is_dir():
+            found.append(path)
+            continue
+        tree = find_images(folder)
+        problems += tree.problems or ([] if tree.images else [f"{path}: no picture is below this folder"])
+        found += sorted(folder / name for name in tree.images[:OF_A_FOLDER])
     if problems:
         raise UserError(*problems)
     return found

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import IO
 
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from .colour import to_srgb
 from .crop import LARGEST_PICTURE, UnsupportedPicture, centre_crop, check_area
@@ -86,6 +86,8 @@ def decode(encoded: bytes, size: int, decoding: Decoding = AS_VIEWERS_DO) -> np.
             return np.asarray(centre_crop(_shown(file, decoding), size))
     except UnsupportedPicture:
         raise
+    except UnidentifiedImageError:
+        raise ValueError("not a picture of a known format") from None
     except Exception as error:  # Decoders of damaged files fail in many ways: struct.error, EOFError, IndexError, ...
         raise ValueError(f"{type(error).__name__}: {error}") from None
 
