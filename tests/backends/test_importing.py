@@ -227,6 +227,8 @@ def test_dit_and_sit_are_guided_as_released(bring: Callable[..., Imported], publ
     assert float((torch.cat(list(said.values()), 1) - wanted).abs().max()) < 1e-5
     assert float((wanted - without).abs().max()) > 0.1
     assert run.parts.recipe["guidance"]["channels"] == 3
+    named = opened(bring(network.state_dict(), published, name="named"), "guidance=cfg", "guidance.scale=1.5")
+    assert named.parts.recipe["guidance"] == run.parts.recipe["guidance"]
 
 
 def test_without_a_scale_an_imported_network_is_not_guided(bring: Callable[..., Imported]) -> None:
