@@ -13,7 +13,7 @@ from ..components.guidance.guidance import Guidance
 from ..components.predictor import ConditionalPredictor, Progress
 from ..components.samplers.sampler import Sampler
 from ..components.streams import Streams, StreamSpec
-from .errors import RunFailed
+from .errors import RunFailed, UserError
 from .model import JointModel
 from .randomness import derived_generator, derived_seed
 from .space import Space
@@ -58,7 +58,16 @@ class ImageGenerator:
         labels: LabelChoice = "balanced",
         progress: Progress | None = None,
     ) -> Streams:
-        """Return clean, unscaled streams for images of a seed."""
+        """Return clean, unscaled streams for images of a seed.
+
+        Raises:
+            UserError: the weights of the run that was opened are not loaded yet.
+        """
+        if self.model.awaits_weights:
+            raise UserError(
+                "the weights of the run are not loaded yet, and images would be those of random ones: "
+                "call load_newest() first"
+            )
         noises = _ImageNoise(self.model.streams, indices, seed, self.device)
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16-mixed"):
             predict = self.guidance(self.predictor or self.model.predict, self.labels(indices, labels, seed))

@@ -47,6 +47,7 @@ class JointModel(nn.Module):
 
     Attributes:
         normalization: what the tokenizer measured on the data; it is here because it belongs to the weights.
+        awaits_weights: whether it is a trained network's, whose weights have not been loaded yet.
     """
 
     def __init__(
@@ -63,6 +64,8 @@ class JointModel(nn.Module):
         self.denoiser, self.projection, self.process = denoiser, projection, process
         self.streams, self.auto_weights = dict(streams), auto_weights
         self.normalization = normalization
+        self.awaits_weights = False
+        self.register_load_state_dict_post_hook(_has_weights)
 
     def clean_streams(self, observation: Observation) -> Streams:
         """Return the clean streams; the semantic one carries gradient if its projection learns."""
@@ -160,3 +163,8 @@ def _carrying_gradient(streams: Streams, live: Mapping[str, Tensor]) -> Streams:
     return streams | {
         name: torch.where(column(mask) > 0, streams[name], streams[name].detach()) for name, mask in live.items()
     }
+
+
+def _has_weights(model: nn.Module, keys: object) -> None:
+    del keys
+    model.awaits_weights = False  # type: ignore[assignment]

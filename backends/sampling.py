@@ -39,6 +39,7 @@ class TrainedRun:
         self.precision = resolve_precision(parts.fabric, self.device.type)
         parts.space.to(self.device)
         parts.model.to(self.device)
+        parts.model.awaits_weights = True
         settle(parts.model.denoiser, self.device, self.precision)
 
     def load_newest(self) -> int:

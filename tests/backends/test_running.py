@@ -203,6 +203,16 @@ def test_a_run_can_be_opened_with_another_sampler_and_guidance(tmp_path: Path) -
         open_run(tmp_path)
 
 
+def test_an_opened_run_makes_no_images_before_its_weights_are_loaded(tmp_path: Path) -> None:
+    result = load("pixel_jit", QUICK_JOINT[:-1]).run(root=tmp_path, quiet=True)
+    opened = open_run(result.folder)
+    generator = opened.parts.generator(opened.device, opened.precision)
+    with pytest.raises(UserError, match="not loaded yet.* call load_newest"):
+        generator.images(range(2), 0)
+    opened.load_newest()
+    assert torch.equal(generator.images(range(2), 0), result.sample(2))
+
+
 def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
     folder = load("pixel_jit", QUICK_JOINT[:-1]).run(root=tmp_path, quiet=True).folder
     with pytest.raises(UserError, match=r"belong to another model \(misses .denoiser.blocks.1"):

@@ -291,6 +291,35 @@ def test_weights_come_from_a_file_or_its_folder_with_or_without_a_classifier(tin
     assert not torch.equal(random, grids[0])
 
 
+def _headed(tensors: dict[str, torch.Tensor], **heads: torch.Tensor) -> dict[str, torch.Tensor]:
+    body = {name: value for name, value in tensors.items() if not name.startswith("head.")}
+    return body | {f"head.{name.replace('_', '.')}": value for name, value in heads.items()}
+
+
+def test_weights_trained_on_with_another_head_or_inside_a_wrapper_are_read_without_it(tiny: Path) -> None:
+    images = torch.rand(1, 3, 64, 64) * 2 - 1
+    tensors = load_file(tiny)
+    grid = create("encoder", "vit_tiny", image_size=64, weights=tiny)(images).grid
+    forms = {
+        "ten classes": _headed(tensors, weight=torch.ones(10, 192), bias=torch.ones(10)),
+        "two layers": _headed(tensors, **{"0_weight": torch.ones(5, 192), "2_weight": torch.ones(3, 5)}),
+        "wrapped": {f"module._orig_mod.{name}": value for name, value in tensors.items()},
+        "backbone": {f"model.backbone.{name}": value for name, value in _headed(tensors).items()}
+        | {"model.classifier.weight": torch.ones(4, 192)},
+    }
+    for form, values in forms.items():
+        save_file(values, tiny)
+        assert torch.equal(create("encoder", "vit_tiny", image_size=64, weights=tiny)(images).grid, grid), form
+    # What is cut off is the head alone: a block that is missing, or one too many, is still said.
+    for values in (
+        {name: value for name, value in forms["ten classes"].items() if not name.startswith("blocks.3.")},
+        forms["wrapped"] | {"module._orig_mod.blocks.0.extra": torch.ones(1)},
+    ):
+        save_file(values, tiny)
+        with pytest.raises(ValueError, match="holds another network than vit_tiny_patch16_224"):
+            create("encoder", "vit_tiny", image_size=64, weights=tiny)
+
+
 def test_weights_that_do_not_fit_name_the_first_keys(tiny: Path, tmp_path: Path) -> None:
     tensors = load_file(tiny)
     missing = {name: value for name, value in tensors.items() if not name.startswith("blocks.3.")}
