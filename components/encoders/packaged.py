@@ -40,12 +40,11 @@ def tensors(package: Package, wanted: Mapping[str, Tensor]) -> dict[str, Tensor]
     source = _file(package)
     named = [f"{name} {tuple(value.shape)}" for name, value in wanted.items()]
     digest = hashlib.sha256("\n".join(named).encode() + source.read_bytes())
-    kept = _place(f"{source.stem}-{digest.hexdigest()[:16]}.safetensors")
-    found = _read(kept) if kept is not None else None
+    kept = user_cache() / "weights" / f"{source.stem}-{digest.hexdigest()[:16]}.safetensors"
+    found = _read(kept)
     if found is None:
         found = _converted(source, wanted)
-        if kept is not None:
-            _keep(found, kept)
+        _keep(found, kept)
     return found
 
 
@@ -84,14 +83,6 @@ def _converted(source: Path, wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _role(name: str, value: Tensor) -> tuple[str, tuple[int, ...]]:
     """Return what a tensor is for (weight, bias, running_mean, ...), and its shape."""
     return name.rpartition(".")[2], tuple(value.shape)
-
-
-def _place(name: str) -> Path | None:
-    """Return where a converted file lies, or would; None where there is no folder for it."""
-    try:
-        return user_cache() / "weights" / name
-    except (OSError, RuntimeError):
-        return None
 
 
 def _read(path: Path) -> dict[str, Tensor] | None:

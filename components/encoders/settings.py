@@ -223,7 +223,8 @@ class TimmSettings(EncoderSettings):
             yield "weights", f"there is no file or folder {self.weights}"
         if self.package is not None and self.pretrained and self.weights is None and not self.package.installed():
             yield "name", self.package.missing()
-        if self.architecture not in SHORT_NAMES.values():
+        # A plain transformer that is known takes every whole number of patches; others may shrink an image to nothing.
+        if not self.architecture.plain or self.architecture not in SHORT_NAMES.values():
             from .timm_probe import refusal  # noqa: PLC0415 - it loads torch
 
             message = refusal(self.architecture.model, self.size, tuple(self.taken()), self.grid())

@@ -179,6 +179,10 @@ def test_values_that_a_network_cannot_take(values: dict[str, Any], message: str)
 def test_a_network_that_takes_no_images_of_a_size_says_so() -> None:
     swin = find("encoder", "swin_tiny_patch4_window7_224.ms_in1k").settings
     assert list(swin(image_size=128).problems()) == []
+    convnext = find("encoder", "dinov3_convnext_tiny").settings
+    assert list(convnext(layers=[0], image_size=64).problems()) == []
+    ((key, message),) = convnext(layers=[0], image_size=16).problems()
+    assert key == "image_size" and "does not take images of 16 pixels" in message and "\n" not in message
     former = find("encoder", "efficientformer_l1.snap_dist_in1k").settings
     assert list(former(image_size=224).problems()) == []
     ((key, message),) = former(image_size=256).problems()
