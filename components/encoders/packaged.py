@@ -1,13 +1,12 @@
 """Weights that an installed package carries: read once, under timm's names, and kept in the user's cache.
 
-The packages hold pickles of tensors. They are unpickled with `weights_only`, which builds tensors and nothing else, and
-from then on a safetensors file is read, named by the digest of what it was made of and compared with one of its own.
+The packages hold pickles of tensors, which are read without running anything in them. From then on a safetensors file
+is read, named by the digest of what it was made of and compared with one of its own.
 """
 
 from __future__ import annotations
 
 import hashlib
-import pickle
 from collections.abc import Mapping
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, distribution
@@ -22,6 +21,7 @@ from ..atomic_files import replacing
 from ..messages import first_line
 from ..releases import require_whole
 from ..user_cache import user_cache
+from ..weight_files import read_state
 from .timm_table import Package
 
 CONTENT = "content"
@@ -67,11 +67,9 @@ def _file(package: Package) -> Path:
 def _converted(source: Path, wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return tensors under other names: the same number in the same order, alike in shape and in what they are."""
     try:
-        carried = torch.load(source, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise ValueError(f"{source} cannot be read ({first_line(error)})") from None
-    if not isinstance(carried, dict) or not all(isinstance(value, Tensor) for value in carried.values()):
-        raise ValueError(f"{source} holds something else than tensors by name")
+        carried = read_state(source)
+    except ValueError as error:
+        raise ValueError(f"{source} {error}") from None
     if len(carried) != len(wanted):
         raise ValueError(f"{source} holds another network ({len(carried)} tensors, not {len(wanted)})")
     for one, other in zip(carried.items(), wanted.items(), strict=True):

@@ -142,10 +142,10 @@ def test_a_package_with_other_content_is_one_line(cache: Path, tmp_path: Path, m
     assert "(1 tensors, not 2)" in refused({"x.weight": weight})
     assert "(3 tensors, not 2)" in refused({"x.weight": weight, "x.bias": bias, "y.bias": bias})
     for something in ([weight, bias], {"x.weight": 1}, 7):
-        assert "holds something else than tensors by name" in refused(something)
-    assert "cannot be read" in refused({"x.weight": Harmful(tmp_path / "done")}) and not (tmp_path / "done").exists()
+        assert "of other things than weights by name" in refused(something)
+    assert "nothing is run" in refused({"x.weight": Harmful(tmp_path / "done")}) and not (tmp_path / "done").exists()
     (tmp_path / "weights.pth").write_bytes(b"nothing")
-    assert "cannot be read" in refusal(tmp_path / "weights.pth")
+    assert "is not a checkpoint that torch.save wrote" in refusal(tmp_path / "weights.pth")
     good = {"x.weight": weight, "x.bias": bias}
     torch.save(good, tmp_path / "weights.pth")
     digest = hashlib.sha256((tmp_path / "weights.pth").read_bytes()).hexdigest()[:8]
