@@ -112,7 +112,8 @@ class EncodedImages(ABC):
         """Return how many images and classes were found, and what was left out."""
         classes = f"{self.num_classes:,} {self._class_list()}" if self.num_classes else "unlabelled"
         lost = f", {len(self.unreadable)} unreadable left out ({self._names()})" if self.unreadable else ""
-        return f"{len(self):,} images {self.where}, {classes}{lost}"
+        # What was found comes before where: a long path may push the rest out of sight.
+        return f"{len(self):,} images, {classes}; {self.where}{lost}"
 
     def check_losses(self, of: int) -> None:
         """Refuse to continue if too many of the `of` images that were looked at are unusable.
