@@ -162,10 +162,10 @@ def test_folders_of_awkward_names_are_the_folders_that_are_read(name: str, tmp_p
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path)
         data: Any = load("pixel_jit", ["data=folder", f"data.root={name}"]).settings.data
-        assert len(data.images) == 3
+        assert len(data.tree.images) == 3
         written = yaml.safe_dump({"base": "pixel_jit", "data": {"name": "folder", "root": name}}, allow_unicode=True)
         (tmp_path / "r.yaml").write_text(written)
-        assert len(load("r.yaml").settings.data.images) == 3  # type: ignore[attr-defined]
+        assert len(load("r.yaml").settings.data.tree.images) == 3  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
