@@ -13,7 +13,7 @@ def fetch(repository: str, file: str) -> Path:
     """Return a file of a repository: what is in the local cache as it is there, and only what is not from the hub.
 
     A machine without a connection does not wait for one, and a run does not change with what is published since.
-    `huggingface-cli delete-cache` makes the next call fetch it again.
+    Removed from the cache, a file is fetched again by the next call.
 
     Raises:
         ValueError: it is in neither; the message is one line.

@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from ...components.weight_files import require_modest, require_stored
+
 MAX_BYTES = 512 * 2**20
 
 _NUMBER = re.compile(r"[fiu][1248]|b1")
@@ -140,7 +142,9 @@ def read_pickle(path: Path) -> Any:
         ValueError: not a pickle, or one with anything but numbers, texts, containers, arrays and a PCA in it.
     """
     try:
-        return _Reader(io.BytesIO(_pickled_bytes(path))).load()
+        pickled = _pickled_bytes(path)
+        require_modest(io.BytesIO(pickled))
+        return _Reader(io.BytesIO(pickled)).load()
     except (OSError, ValueError):
         raise
     except Exception as error:  # A broken or hostile file can fail in any way.
@@ -151,6 +155,7 @@ def _pickled_bytes(path: Path) -> bytes:
     if not zipfile.is_zipfile(path):
         _check_size(path.stat().st_size)
         return path.read_bytes()
+    require_stored(path)
     with zipfile.ZipFile(path) as archive:
         inside = next((entry for entry in archive.infolist() if entry.filename.endswith("/data.pkl")), None)
         if inside is None:
