@@ -114,12 +114,13 @@ class Session:
     def _run(self, last: bool, profiled: bool, accept_data: bool) -> RunResult:
         self.compare_data(accept=accept_data)
         in_first(self.fabric, self._recover)
-        if isinstance(self.assembly.feed, CachedFeed) and not self.folder.done.exists():
+        done = self.folder.done.exists() and self.assembly.train.steps == self.begun["train"]["steps"]
+        if isinstance(self.assembly.feed, CachedFeed) and not done:
             in_first(self.fabric, self.assembly.feed.compare_sums)
         self.fit()
         self.screen()
         release_freed_memory()
-        if self.folder.done.exists() and self.assembly.train.steps == self.begun["train"]["steps"]:
+        if done:
             in_first(self.fabric, self._note_changes_alone)
             self.console.say(f"this run is done already: {relative(self.folder.path)} (train another with --name)")
             self._report()

@@ -163,6 +163,7 @@ def test_sums_are_compared_once_a_run_and_what_is_damaged_is_made_again(
     workshop: Workshop, capsys: pytest.CaptureFixture[str]
 ) -> None:
     recipe = workshop.make()
+    done = workshop.run(workshop.recipe("latent_redi", "train.seed=7", "evaluate.samples=0"))
     whole = {path: path.read_bytes() for path in (workshop.root / "caches").glob("*/*.safetensors")}
     features = workshop.store("shapes_vit-projected").path / SHARD
     content = bytearray(features.read_bytes())
@@ -170,7 +171,9 @@ def test_sums_are_compared_once_a_run_and_what_is_damaged_is_made_again(
     features.write_bytes(content)
     with pytest.raises(UserError, match=rf"{SHARD}: damaged \(its sha256 is not the recorded one\)"):
         workshop.run(recipe)
-    assert not list((workshop.root / "runs").rglob("checkpoints"))
+    with pytest.raises(UserError, match=rf"{SHARD}: damaged"):
+        resume(done, ["steps=6"], quiet=True)
+    assert len(list((workshop.root / "runs").rglob("checkpoints"))) == 1
     capsys.readouterr()
     workshop.make()
     assert "1 damaged shards are made again" in capsys.readouterr().out
