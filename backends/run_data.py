@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from pydantic import Field
@@ -13,6 +14,7 @@ from ..components.data.record import SourceRecord, shown_classes
 from ..components.data.source import Source
 from .caching.digests import weights_digest
 from .checkpointing.store import checkpoints, step_of
+from .command_line import command
 from .errors import UserError
 from .files import Shape, Text, UnreadableFile, read_json, write_json
 from .run_folder import RunFolder
@@ -136,7 +138,7 @@ class RunData:
         if not accept:
             raise UserError(
                 f"{path}: data or networks are not those that this run began with ({what}): restore them, train a new "
-                f"run with --name, or accept them with 'latsem run --resume {path} --accept-data'"
+                f"run with --name, or accept them with '{_accepting(path)}'"
             )
         assert self._kept is not None
         classes = len(self._kept.record.classes), len(self.source.class_names)
@@ -170,4 +172,9 @@ def _read(folder: RunFolder, *, damaged_is_none: bool = False) -> _Kept | None:
         problem = str(error) if isinstance(error, UnreadableFile) else f"{folder.data}: damaged ({error})"
     if damaged_is_none:
         return None
-    raise UserError(f"{problem}: 'latsem run --resume {folder.path} --accept-data' writes it anew, for today's data")
+    raise UserError(f"{problem}: '{_accepting(folder.path)}' writes it anew, for today's data")
+
+
+def _accepting(run: Path) -> str:
+    """Return the command that resumes a run on other data."""
+    return command("latsem", "run", "--resume", run, "--accept-data")

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ...components.messages import first_line
+from ..command_line import command
 from ..errors import UserError
 from ..files import UnreadableFile
 from ..guard import FiniteGuard
@@ -67,7 +68,7 @@ class TrainingState:
         if not all((checkpoint / f"{file}.safetensors").is_file() for file in ("model", "optimizer")):
             raise UserError(
                 f"{checkpoint}: holds weights to sample with and no training state: this run cannot be resumed; start "
-                f"a new one from it with 'latsem run RECIPE --checkpoint {checkpoint}'"
+                f"a new one from it with '{command('latsem', 'run', 'RECIPE', '--checkpoint', checkpoint)}'"
             )
         for file, tensors in {"model": self.model.state_dict(), "ema": self.average}.items():
             path = checkpoint / f"{file}.safetensors"

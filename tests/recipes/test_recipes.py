@@ -120,7 +120,7 @@ def test_every_mistake_is_reported_at_once_with_its_line(tmp_path: Path) -> None
     [
         (["denoiser.patch=7"], "denoiser.patch: patch 7 does not divide an image stream of 32x32 (legal: 1, 2, 4, 8"),
         (
-            ["data=folder", "data.root=.", "data.image_size=48"],
+            ["data=folder", "data.root=.github/pictures", "data.image_size=48"],
             "6x6 image tokens cannot match the 4x4 features of 'shapes_vit' (legal patches: 1, 2, 3, 4, 6, 12, 24, 48;",
         ),
         (["encoder=null"], "encoder: a projection needs an encoder"),
