@@ -101,7 +101,8 @@ def require_modest(file: IO[bytes]) -> None:
         if code.name in MEMO and isinstance(argument, int) and argument > number:
             raise ValueError("asks for more memory than it fills")
         if code.name in ("GLOBAL", "INST") and argument in GROWING:
-            raise ValueError(f"GLOBAL {str(argument).replace(' ', '.')}")
+            name = str(argument).replace(" ", ".")
+            raise ValueError(f"holds '{name}', which may ask for more memory than it fills")
 
 
 def require_stored(path: Path) -> None:
