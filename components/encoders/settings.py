@@ -104,7 +104,8 @@ class TimmSettings(EncoderSettings):
 
     architecture: ClassVar[Architecture]
     package: ClassVar[Package | None] = None
-    part_specific: ClassVar[frozenset[str]] = frozenset({"weights"})
+    # Stages, and the pixels that make a grid of them, are counted otherwise in every network.
+    part_specific: ClassVar[frozenset[str]] = frozenset({"layers", "image_size", "weights"})
 
     layers: list[int] = Field(
         default_factory=lambda: [-1],

@@ -14,10 +14,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from latsem.components.encoders import timm_probe
+from latsem.components.encoders.settings import TimmSettings
 from latsem.components.encoders.timm_family import OWN_WORD_MISSPELT, OWN_WORDS
 from latsem.components.encoders.timm_table import SHORT_NAMES
 from latsem.components.registry import create, find, parse
 from latsem.components.torchvision_import import ensure_torchvision
+from latsem.recipes import load
 
 LEFT_OUT = -1
 """A stage that is not compared."""
@@ -186,3 +188,13 @@ def test_scores_read_a_hierarchical_network_at_the_size_that_it_was_trained_on()
     extractor = create("extractor", "imagenet_lite2", network=values, pooling="mean")
     grid = create("encoder", "imagenet_lite2", half=False, **values)(images.float() / 127.5 - 1).grid
     assert torch.allclose(extractor(images).features, F.adaptive_avg_pool2d(grid, 1).flatten(1), atol=1e-5)
+
+
+def test_another_network_in_the_place_of_one_has_its_own_stages_and_size(tmp_path: Path) -> None:
+    recipe = tmp_path / "mine.yaml"
+    encoder = "{name: imagenet_lite0, layers: [4], image_size: 64, antialias: false, pretrained: false}"
+    recipe.write_text(f"base: pixel_redi\nencoder: {encoder}\n")
+    kept, swapped = (load(str(recipe), changes).settings.encoder for changes in ([], ["encoder=vit_tiny"]))
+    assert isinstance(kept, TimmSettings) and isinstance(swapped, TimmSettings)
+    assert (kept.layers, kept.image_size, kept.grid()) == ([4], 64, 4)
+    assert (swapped.layers, swapped.image_size, swapped.grid(), swapped.antialias) == ([-1], 64, 4, False)
