@@ -58,13 +58,13 @@ class OpenFiles:
         """
         if self._process != os.getpid():
             self._files, self._process = OrderedDict(), os.getpid()
-        if path not in self._files:
-            self._files[path] = path.open("rb")
-            if len(self._files) > OPEN_FILES:
-                self._files.popitem(last=False)[1].close()
-        self._files.move_to_end(path)
-        file = self._files[path]
         with watched(str(path)):
+            if path not in self._files:
+                self._files[path] = path.open("rb")
+                if len(self._files) > OPEN_FILES:
+                    self._files.popitem(last=False)[1].close()
+            self._files.move_to_end(path)
+            file = self._files[path]
             file.seek(offset)
             return file.read(size)
 
@@ -113,7 +113,7 @@ class WebDataset(EncodedImages):
         return len(self._keys)
 
     def key(self, index: int) -> str:
-        """Return a sample's shard (without its folder, if that tells them apart) and name."""
+        """Return a sample's shard (with its folder only where names do not tell shards apart) and name."""
         return printable(f"{self.names[bisect_right(self._ends, index)]}/{self._keys[index]}")
 
     def read(self, index: int) -> bytes:
