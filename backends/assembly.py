@@ -77,6 +77,7 @@ class Assembly(ImageModel):
         name: the recipe's name.
         text: the recipe as it was given, in one file.
         plugin_texts: the sources of its plug-ins, by the paths that they are kept under in the run folder.
+        overrides: changes to it that were typed.
         feed: where training batches come from.
         feed_name: `images`, or the stores of a cache.
         feed_note: why images are encoded on line although there are caches; empty if there is nothing to say.
@@ -88,6 +89,7 @@ class Assembly(ImageModel):
     name: str
     text: str
     plugin_texts: Mapping[str, str]
+    overrides: tuple[str, ...]
     source: Source
     feed: Feed
     feed_name: str

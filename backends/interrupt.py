@@ -48,6 +48,7 @@ class StopRequest:
 
     def let(self, act: Callable[[], None]) -> bool:
         """Do something that a signal cuts off or keeps from beginning; return whether it came to its end."""
+        before = self._cuts_off
         try:
             # Two blocks: the signal may come while the inner one ends.
             try:
@@ -56,7 +57,7 @@ class StopRequest:
                     return False
                 act()
             finally:
-                self._cuts_off = False
+                self._cuts_off = before
         except _CutOff:
             return False
         return True

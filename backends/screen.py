@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
+from pydantic_core import to_jsonable_python
 
+from ..components.registry import find
+from ..components.settings import Settings
 from .assembly import Assembly
 from .console import relative
 from .hardware import precision_reason
 from .loader import BatchPlan
+from .settings import EvaluateSettings
+
+PARTS = ("data", "tokenizer", "encoder", "projection", "denoiser", "process", "guidance", "sampler")
+"""Sections of a recipe that are a part, in the order in which they are shown."""
 
 
 def screen_rows(
@@ -21,11 +30,13 @@ def screen_rows(
     Args:
         kernels: rows on how the network is computed.
     """
-    train = assembly.train
+    train, kinds = assembly.train, [kind for kind in PARTS if assembly.recipe.get(kind)]
     parameters = sum(p.numel() for p in assembly.model.parameters() if p.requires_grad)
     epochs = train.steps * train.batch_size / len(assembly.source)
     streams, chosen = assembly.streams.items(), assembly.fabric.precision == "auto"
     return {
+        **({"changed": "  ".join(assembly.overrides)} if assembly.overrides else {}),
+        **{kind: part_words(kind, assembly.recipe[kind]) for kind in kinds},
         "device": device,
         "precision": precision + (f" (auto{precision_reason(assembly.fabric)})" if chosen else ""),
         **kernels,
@@ -38,6 +49,7 @@ def screen_rows(
         "encoding": encoding_row(assembly.feed_name, assembly.feed_note),
         "batch": batch_row(plan),
         "steps": steps_row(train.steps, epochs),
+        "scores": "none" if assembly.score is None else score_row(assembly.score.settings),
         "seed": str(train.seed),
     }
 
@@ -48,6 +60,31 @@ def encoding_row(feed: str, note: str) -> str:
     if feed == "images":
         return f"on line{note}"
     return f"cached in {relative(stores[0].parent)}: {', '.join(store.name for store in stores)}"
+
+
+def part_words(kind: str, part: Mapping[str, Any]) -> str:
+    """Return a part's name, the parts inside it, and what is set otherwise than it is by default."""
+    return " ".join([str(part["name"]), *_setting_words(part, find(kind, part["name"]).settings, "")])
+
+
+def _setting_words(values: Mapping[str, Any], settings: type[Settings], prefix: str) -> Iterator[str]:
+    for key, value in values.items():
+        field = settings.model_fields.get(key)
+        default = field.get_default(call_default_factory=True) if field is not None else None
+        if isinstance(value, Mapping) and "name" in value:
+            yield f"{prefix}{key}={value['name']}"
+        elif isinstance(value, Mapping) and isinstance(default, Settings):
+            yield from _setting_words(value, type(default), f"{prefix}{key}.")
+        elif key != "name" and value != to_jsonable_python(default, fallback=str):
+            yield f"{prefix}{key}={value if isinstance(value, str) else json.dumps(value)}"
+
+
+def score_row(evaluate: EvaluateSettings) -> str:
+    """Return what the run is scored by."""
+    metrics = ", ".join(metric.name for metric in evaluate.metrics)
+    extractor = part_words("extractor", evaluate.extractor.model_dump(mode="json"))
+    when = f", every {evaluate.every:,} steps" if evaluate.every else ""
+    return f"{metrics} of {evaluate.samples:,} images, features of {extractor}{when}"
 
 
 def parameter_row(trained: int) -> str:

@@ -25,7 +25,7 @@ from .console import RunConsole, relative
 from .drawing import RunDrawing
 from .errors import Interrupted, RunFailed, system_line
 from .evaluation.protocol import answers, matches
-from .evaluation.records import Record, score_lines, scores_of
+from .evaluation.records import Record, score_lines, scores_in_a_line, scores_of
 from .evaluation.scoring import Scoring
 from .failures import NOTHING_KEPT, one_line_failures
 from .files import write_atomically, write_json
@@ -179,7 +179,8 @@ class Session:
     def _train(self, profiled: bool) -> None:
         if isinstance(self.assembly.feed, ImageFeed):
             self.assembly.space.accelerate()
-        trainer = Trainer(self.fabric, self.assembly, self.folder, self.plan, self.console)
+        with self.console.working("preparing the training"):
+            trainer = Trainer(self.fabric, self.assembly, self.folder, self.plan, self.console)
         # Only now: the run stays what it was unless it can be loaded.
         in_first(self.fabric, self._note_changes)
         if trainer.step:
@@ -244,13 +245,16 @@ class Session:
             load_weights(found, self.assembly.model)
             self.console.say(f"starting from the moving average of {relative(found)}")
         else:
-            fit_statistics(self.assembly, self.fabric)
+            with self.console.working("measuring the statistics of the first images"):
+                fit_statistics(self.assembly, self.fabric)
 
     def screen(self) -> None:
         """Show what is about to run, with everything that `auto` became; the first process does."""
         if not self.fabric.is_global_zero:
             return
-        self.console.screen(f"latsem: {self.assembly.name}", self._screen_rows())
+        with self.console.working("trying out the machine"):
+            rows = self._screen_rows()
+        self.console.screen(f"latsem: {self.assembly.name}", rows)
 
     def _screen_rows(self) -> dict[str, str]:
         device = f"{device_name(self.fabric.device)} x {self.fabric.world_size}"
@@ -307,6 +311,8 @@ class Session:
             average = self.scoring.settings.weights == "average"
             record = self.scoring.record(self.folder, trainer.average() if average else trainer.last(), step)
             scores |= {f"score/{name}": value for name, value in record["scores"].items()}
+            if not last:
+                self.console.say(f"step {step}/{train.steps}  {scores_in_a_line(record)}")
         if self.data.changes and (last or due(step, train.log_every)):
             scores["data_changes"] = float(len(self.data.changes))
         if drawn and not last:

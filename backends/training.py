@@ -90,12 +90,10 @@ class Trainer:
         self.step = self.state.load(found[-1]) if found else 0
         self.kept = self.step if found else None
         checkpoint_activations(model.get_submodule("denoiser"), self.settings.activation_checkpointing)
-        self._compile()
+        self.to_compile = assembly.compiling(fabric.device).on
+        if self.to_compile:
+            compile_blocks(model.get_submodule("denoiser"), dynamic=False)
         self._set_rates(self.step)
-
-    def _compile(self) -> None:
-        if self.assembly.compiling(self.fabric.device).on:
-            compile_blocks(self.assembly.model.get_submodule("denoiser"), dynamic=False)
 
     def average(self) -> JointModel:
         """Return the moving average as a model to draw and score with; all processes ask for it together."""
@@ -113,7 +111,8 @@ class Trainer:
         """
         first = self.fabric.is_global_zero
         with ExitStack() as stack:
-            progress = stack.enter_context(self.console.training(self.settings.steps, self.step))
+            first_step = "compiling" if self.to_compile else "first step"
+            progress = stack.enter_context(self.console.training(self.settings.steps, self.step, first_step))
             log = stack.enter_context(closing(MetricLog(self.folder, self.step))) if first else None
             writer = stack.enter_context(closing(self._writer())) if first else None
             stop = stack.enter_context(StopRequest())
@@ -126,10 +125,7 @@ class Trainer:
             finished = not self._left_undone(log) or self._let(stop, act)
             stopped_by = 0
             while finished and self.step < self.settings.steps and not (stopped_by := self._stopped_by(stop)):
-                try:
-                    self.meter.add(self._one_step(batches))
-                except _CutOffReading:
-                    self.guard.undo()
+                if not self._let_step(stop, batches):
                     finished = False
                     break
                 progress.step(self.step)
@@ -139,6 +135,26 @@ class Trainer:
                 finished = self._let(stop, act)
             self._save_last(writer)
         return stopped_by if finished else stop.signal
+
+    def _let_step(self, stop: StopRequest, batches: Iterator[Batch]) -> bool:
+        """Do one step; return whether it came to its end.
+
+        Compiling in the first one may take minutes: a signal cuts it off, unless other processes wait for this one.
+        """
+        step, compiles = self.step, self.to_compile and self.fabric.world_size == 1
+        self.to_compile = False
+        try:
+            if not compiles:
+                self.meter.add(self._one_step(batches))
+                return True
+            finished = stop.let(lambda: self.meter.add(self._one_step(batches)))
+        except _CutOffReading:
+            self.guard.undo()
+            finished = False
+        if not finished:
+            # Half a step: nothing of it is kept.
+            self.step = step
+        return finished
 
     def _let(self, stop: StopRequest, act: Callable[[], None]) -> bool:
         """Draw, score and log, unless a signal cuts it off; several processes stop together, at a step."""

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from .arguments import OverridesArgument, RootOption
+from .interruption import goes_on
 
 
 def run(
@@ -45,15 +46,17 @@ def run(
                 "--resume: goes on with a run as it is: no recipe, and beside it only --extend, --profile and where it "
                 "runs (fabric.devices=N, fabric.strategy=NAME)"
             )
-        go_on(resume, extend or [], places, profiled=profile, accept_data=accept_data)
+        with goes_on():
+            go_on(resume, extend or [], places, profiled=profile, accept_data=accept_data)
         return
     if recipe is None:
         raise UserError("name a recipe ('latsem list recipe'), or a run to go on with: --resume RUN")
     if extend:
         raise UserError("--extend: name the run that is to be longer: --resume RUN --extend steps=N")
     changes = [*(overrides or []), *([f"train.checkpoint={checkpoint}"] if checkpoint else [])]
-    loaded = load(recipe, changes)
-    if dry_run:
-        loaded.dry_run(name=name, root=root)
-    else:
-        loaded.run(name=name, root=root, profiled=profile, accept_data=accept_data)
+    with goes_on():
+        loaded = load(recipe, changes)
+        if dry_run:
+            loaded.dry_run(name=name, root=root)
+        else:
+            loaded.run(name=name, root=root, profiled=profile, accept_data=accept_data)

@@ -67,6 +67,7 @@ def assemble_around(recipe: Recipe, source: Source, *, scored: bool = True) -> A
         name=recipe.name,
         text=recipe.text,
         plugin_texts={name: plugin.text for name, plugin in stored_names(recipe.plugins).items()},
+        overrides=recipe.overrides,
         source=source,
         feed=ImageFeed(source, parts.space),
         feed_name=ONLINE,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -43,6 +44,7 @@ class Recipe:
         settings: every value, validated.
         warnings: settings that do nothing, or are others than somebody may think.
         plugins: files that were run for it.
+        overrides: changes to the file that were typed.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Recipe:
     settings: RecipeSettings
     warnings: tuple[str, ...] = ()
     plugins: tuple[Plugin, ...] = ()
+    overrides: tuple[str, ...] = ()
 
     def resolved(self) -> dict[str, Any]:
         """Return every value, as JSON."""
@@ -77,9 +80,10 @@ class Recipe:
             UserError: `name` belongs to a run of another recipe, or the data have changed.
             Interrupted: the run was stopped; a checkpoint is kept.
         """
-        from .assemble import open_session  # noqa: PLC0415 - torch is imported only now
+        with starting(quiet=quiet):
+            from .assemble import open_session  # noqa: PLC0415 - torch is imported only now
 
-        session = open_session(self, root=Path(root), name=name, quiet=quiet)
+            session = open_session(self, root=Path(root), name=name, quiet=quiet)
         return session.run(profiled=profiled, accept_data=accept_data)
 
     def dry_run(self, *, name: str | None = None, root: Path | str = RUNS) -> None:
@@ -88,9 +92,10 @@ class Recipe:
         Raises:
             UserError: `name` belongs to a run of another recipe.
         """
-        from .assemble import open_session  # noqa: PLC0415 - torch is imported only now
+        with starting():
+            from .assemble import open_session  # noqa: PLC0415 - torch is imported only now
 
-        session = open_session(self, root=Path(root), name=name)
+            session = open_session(self, root=Path(root), name=name)
         session.fit()
         session.screen()
 
@@ -111,7 +116,8 @@ def load(recipe: str | Path, overrides: Sequence[str] = (), *, data: DataUse = "
     sourced = combine(layers, RecipeSettings)
     loaded = check(recipe_name(path), "", sourced, data, scored=scored)
     values = _chosen(sourced.values, loaded.resolved())
-    return replace(loaded, text=_text([str(recipe), *overrides], values, plugins), plugins=plugins)
+    text = _text([str(recipe), *overrides], values, plugins)
+    return replace(loaded, text=text, plugins=plugins, overrides=tuple(overrides))
 
 
 def from_values(name: str, values: dict[str, Any], overrides: Sequence[str] = (), *, data: DataUse = "here") -> Recipe:
@@ -188,6 +194,13 @@ def check(name: str, text: str, sourced: Sourced, data: DataUse = "here", *, sco
         raise UserError(*[problem_line(sourced, path, message) for path, message in problems])
     found = (*notes, *derive.warnings(settings)) if data != "unused" else ()
     return Recipe(name, text, settings.anchored(), (*sourced.notes, *found))
+
+
+def starting(*, quiet: bool = False) -> AbstractContextManager[None]:
+    """Show a spinner while torch is imported and a recipe's parts are built, where there is a terminal."""
+    from ..backends.console import RunConsole, is_first_process  # noqa: PLC0415 - kept off the path to `list` and `show`
+
+    return RunConsole(quiet=quiet or not is_first_process()).working("starting: loading torch, building the parts")
 
 
 def problem_line(sourced: Sourced, path: KeyPath, message: str) -> str:

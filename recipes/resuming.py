@@ -11,7 +11,7 @@ from ..backends.errors import UserError
 from ..backends.run_folder import PLACED, RunFolder
 from ..components.user_cache import expanded
 from .plugins import is_plugins
-from .recipe import Recipe, completed, from_values, of_run
+from .recipe import Recipe, completed, from_values, of_run, starting
 from .scalars import number
 
 if TYPE_CHECKING:
@@ -40,15 +40,16 @@ def resume(
         UserError: not a run folder, an extension that is none, a change of more than the place, or changed data.
         Interrupted: the run was stopped; a checkpoint is kept.
     """
-    from .assemble import session_in  # noqa: PLC0415 - torch is imported only now
-
     run = RunFolder(expanded(path), completed)
     begun = of_run(run, list(filter(is_plugins, places)))
     _require_places(places, begun)
     recipe = of_run(run, places, data="here")
     if extensions:
         recipe = extended(recipe, extensions)
-    session = session_in(run, recipe, quiet=quiet, begun=begun.resolved())
+    with starting(quiet=quiet):
+        from .assemble import session_in  # noqa: PLC0415 - torch is imported only now
+
+        session = session_in(run, recipe, quiet=quiet, begun=begun.resolved())
     return session.run(profiled=profiled, accept_data=accept_data)
 
 

@@ -62,6 +62,17 @@ def _read(path: Path) -> Record | None:
 
 def score_lines(record: Record) -> Iterator[str]:
     """Yield the scores of a record and, shortly, how they came about: a person's lines."""
+    yield from (f"{prefix or 'scores':<10} {', '.join(scores)}" for prefix, scores in _by_prefix(record).items())
+    yield f"{'protocol':<10} {record['hash']}: {'; '.join(_protocol_words(record['protocol']))}"
+
+
+def scores_in_a_line(record: Record) -> str:
+    """Return the scores of a record in one line."""
+    return "; ".join(f"{prefix} {', '.join(scores)}".lstrip() for prefix, scores in _by_prefix(record).items())
+
+
+def _by_prefix(record: Record) -> dict[str, list[str]]:
+    """Return scores with their spreads as words: those of images under an empty name, others by what they are of."""
     groups: dict[str, list[str]] = {}
     for name, value in record["scores"].items():
         prefix, _, metric = name.rpartition("/")
@@ -69,8 +80,7 @@ def score_lines(record: Record) -> Iterator[str]:
             spread = record["scores"].get(f"{name}{SPREAD}")
             beside = "" if spread is None else f" +- {spread:.2g}"
             groups.setdefault(prefix, []).append(f"{metric} {value:.4g}{beside}")
-    yield from (f"{prefix or 'scores':<10} {', '.join(scores)}" for prefix, scores in groups.items())
-    yield f"{'protocol':<10} {record['hash']}: {'; '.join(_protocol_words(record['protocol']))}"
+    return groups
 
 
 def _protocol_words(protocol: Protocol) -> Iterator[str]:
