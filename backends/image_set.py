@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -79,9 +79,9 @@ class ImageSet:
         """Return whether all of some images are there."""
         return all(self.path(index).exists() for index in indices)
 
-    def write(self, index: int, pixels: Tensor) -> None:
-        """Write an image `(3, H, W)` uint8."""
-        save_picture(Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy()), self.path(index))
+    def write(self, index: int, pixels: Tensor, notes: Mapping[str, object]) -> None:
+        """Write an image `(3, H, W)` uint8, with text that says how it came about."""
+        save_picture(Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy()), self.path(index), notes)
 
     def _described(self) -> dict[str, Any] | None:
         try:

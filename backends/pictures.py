@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from ..components.atomic_files import replacing
@@ -30,11 +32,20 @@ def grid_picture(images: Tensor, columns: int | None = None) -> Image.Image:
     return Image.fromarray(sheet).resize((sheet.shape[1] * factor, sheet.shape[0] * factor), Image.Resampling.NEAREST)
 
 
-def save_picture(picture: Image.Image, path: Path) -> None:
-    """Write a PNG, atomically."""
+def png_notes(notes: Mapping[str, object]) -> PngInfo:
+    """Return text to be written into a PNG, by keyword."""
+    info = PngInfo()
+    for name, value in notes.items():
+        # Names of files may hold bytes that are no text.
+        info.add_text(name, str(value).encode("utf-8", "backslashreplace").decode())
+    return info
+
+
+def save_picture(picture: Image.Image, path: Path, notes: Mapping[str, object] | None = None) -> None:
+    """Write a PNG, atomically, with text that says how it came about."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as beside:
-        picture.save(beside, format="PNG")
+        picture.save(beside, format="PNG", pnginfo=png_notes(notes or {}))
 
 
 def semantic_colours(stream: Tensor, features: Tensor | None = None) -> Tensor:
@@ -86,11 +97,22 @@ def _positions(features: Tensor, stream: Tensor) -> Tensor:
     return (flat - flat.mean(0)) / flat.std(0).clamp_min(1e-9)
 
 
-def semantic_picture(images: Tensor, stream: Tensor, features: Tensor | None = None) -> Image.Image:
-    """Return two rows: images `(B, 3, H, W)` in [-1, 1], and under each its semantic stream as colours."""
+def semantic_picture(
+    images: Tensor, stream: Tensor, features: Tensor | None = None, columns: int | None = None
+) -> Image.Image:
+    """Return rows of images `(B, 3, H, W)` in [-1, 1], and under each image its semantic stream as colours.
+
+    Args:
+        features: what the stream was made of, if it is known (see `semantic_colours`).
+        columns: images in a row; by default all.
+    """
+    columns = min(columns or len(images), len(images))
     colours = semantic_colours(stream.cpu(), features)
     colours = torch.nn.functional.interpolate(colours, images.shape[-2:], mode="nearest")
-    return grid_picture(torch.cat([images.cpu(), colours]), columns=len(images))
+    missing = -len(images) % columns
+    blank = torch.ones(missing, *images.shape[1:])
+    rows = [torch.cat([each, blank]).unflatten(0, (-1, columns)) for each in (images.cpu(), colours)]
+    return grid_picture(torch.stack(rows, 1).flatten(0, 2), columns=columns)
 
 
 def evolution_picture(folder: Path) -> Image.Image | None:

@@ -210,7 +210,7 @@ def open_run(folder: Path, overrides: Sequence[str] = ()) -> TrainedRun:
     Raises:
         UserError: not a run folder, or an override that does not fit.
     """
-    run = RunFolder(folder)
+    run = RunFolder(folder, completed)
     _refuse_scoring(overrides)
     recipe = of_run(run, overrides)
     opened = TrainedRun(image_model(recipe, run.num_classes()), run)

@@ -47,6 +47,21 @@ def newest_checkpoint(folder: RunFolder) -> Path:
     return found[-1]
 
 
+def kept_checkpoint(folder: RunFolder, step: int | None) -> Path:
+    """Return the checkpoint of a step, None: the newest.
+
+    Raises:
+        UserError: there is none.
+    """
+    if step is None:
+        return newest_checkpoint(folder)
+    found = {step_of(path): path for path in checkpoints(folder)}
+    if step not in found:
+        kept = ", ".join(map(str, found)) or "none"
+        raise UserError(f"{folder.path}: has no checkpoint of step {step} (kept: {kept}; train.keep_every keeps more)")
+    return found[step]
+
+
 def checkpoint_at(path: Path) -> Path:
     """Return a checkpoint, or the newest one of a run.
 

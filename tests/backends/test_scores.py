@@ -112,7 +112,7 @@ def test_a_score_against_another_reference_is_another_score(folder: Path, tmp_pa
         images = ImageSet(tmp_path / "images")
         images.folder.mkdir(exist_ok=True)
         for index, image in enumerate(pixels):
-            images.write(index, torch.from_numpy(image).permute(2, 0, 1))
+            images.write(index, torch.from_numpy(image).permute(2, 0, 1), {})
         npz = f"evaluate.reference={tmp_path / str(number) / 'images.npz'}"
         places = [[npz], [f"evaluate.reference={images.folder}"], [npz, f"data.seed={number}"]]
         found += [evaluate_run(folder, [*drawn, *place]) for place in places]
