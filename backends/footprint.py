@@ -25,6 +25,7 @@ from .hardware import (
     world_size,
 )
 from .loader import BatchPlan, batch_plan
+from .planned_device import PlannedDevice
 from .rehearsal import Memory, Rehearsal
 from .settings import FabricSettings
 from .sharding.prediction import held_by, in_parts
@@ -96,7 +97,8 @@ class Footprint:
         baseline: the process before it builds anything; 0 on a GPU, whose context is not counted.
         data: what the process keeps of the images' names and order, and of the images if it renders them; 0 on a GPU.
         peak_phase: the phase in which the peak is reached.
-        available: memory of the device, or of the machine that is not in use.
+        available: memory of the device, or of the machine that is not in use; None if it is not known.
+        here: whether the run is planned for this machine, so that its disks count.
     """
 
     parameters: Parameters
@@ -113,7 +115,8 @@ class Footprint:
     data: int
     peak: int
     peak_phase: str
-    available: int
+    available: int | None
+    here: bool
     disk: Disk
     images: int
     classes: int
@@ -126,27 +129,30 @@ class Footprint:
 
 
 class Predictor:
-    """Predicts what a run of an assembly of fake networks takes on this machine.
+    """Predicts what a run of an assembly of fake networks takes of a machine.
 
     Args:
         stored: whether training reads what the frozen networks say from a cache.
         held: bytes that the source keeps of its images.
+        device: what the run is planned for; None: this machine.
     """
 
-    def __init__(self, assembly: Assembly, mode: FakeTensorMode, *, stored: bool, held: int) -> None:
-        self.assembly, self.mode, self.stored = assembly, mode, stored
-        self.accelerator = fake_device(assembly.fabric).type
-        on_cpu = self.accelerator == "cpu"
-        self.baseline = process_baseline() if on_cpu else 0
-        self.data = held + ORDER_BYTES * len(assembly.source) if on_cpu else 0
-        self.precision = resolve_precision(assembly.fabric, self.accelerator)
+    def __init__(
+        self, assembly: Assembly, mode: FakeTensorMode, *, stored: bool, held: int, device: PlannedDevice | None
+    ) -> None:
+        self.assembly, self.mode, self.stored, self.planned = assembly, mode, stored, device
+        self.counted_on = fake_device(assembly.fabric)
+        self.on_cpu = wanted_accelerator(assembly.fabric) == "cpu"
+        self.baseline = process_baseline() if self.on_cpu else 0
+        self.data = held + ORDER_BYTES * len(assembly.source) if self.on_cpu else 0
+        self.precision = self._precision()
         self.plan = batch_plan(assembly.train.batch_size, assembly.train.micro_batch, world_size(assembly.fabric))
 
     def footprint(self, cache: CacheCost, runs: Path) -> Footprint:
         """Return the whole prediction, for runs in a folder."""
         assembly, plan, train = self.assembly, self.plan, self.assembly.train
         quiet_fabric()
-        fabric = StillFabric(accelerator=self.accelerator, devices=1, precision=self.precision)
+        fabric = StillFabric(accelerator=self.counted_on.type, devices=1, precision=self.precision)
         arithmetic = self._arithmetic()
         rehearsal = Rehearsal(assembly, fabric, plan, self.precision)
         memory = rehearsal.memory(self.mode, stored=self.stored)
@@ -154,17 +160,17 @@ class Predictor:
         if lies_in_parts:
             memory, buckets = in_parts(memory, assembly.model, plan)
         disk = self._disk(cache, runs)
-        copy = disk.checkpoint if self.accelerator == "cpu" and 0 < train.checkpoint_every < train.steps else 0
+        copy = disk.checkpoint if self.on_cpu and 0 < train.checkpoint_every < train.steps else 0
         phases = {**memory.phases, "training": memory.phases["training"] + buckets + copy}
-        if lies_in_parts and self.accelerator == "cpu":
+        if lies_in_parts and self.on_cpu:
             # The first process puts all of it together for the disk.
             phases["writing"] = held_by(memory) - memory.gradients + disk.checkpoint
         phase = max(phases, key=lambda name: phases[name])
-        allocator = WORKSPACE + int(HEAP_SHARE * phases[phase]) if self.accelerator == "cpu" else 0
+        allocator = WORKSPACE + int(HEAP_SHARE * phases[phase]) if self.on_cpu else 0
         return Footprint(
             parameters=self._parameters(),
             arithmetic=arithmetic,
-            device=device_name(fabric.device),
+            device=self.planned.name if self.planned is not None else device_name(fabric.device),
             precision=self.precision,
             plan=plan,
             memory=memory,
@@ -176,13 +182,21 @@ class Predictor:
             allocator=allocator,
             peak=self.baseline + self.data + phases[phase] + allocator,
             peak_phase=phase,
-            available=available_memory(fabric.device),
+            available=available_memory(fabric.device) if self.planned is None else self.planned.memory,
+            here=self.planned is None,
             disk=disk,
             images=len(assembly.source),
             classes=assembly.num_classes,
             steps=train.steps,
             epochs=train.steps * train.batch_size / len(assembly.source),
         )
+
+    def _precision(self) -> str:
+        """Return the precision; `auto` by what is known of a device that is not here."""
+        planned, fabric = self.planned, self.assembly.fabric
+        if planned is None or planned.bf16 is None or fabric.precision != "auto":
+            return resolve_precision(fabric, "cpu" if self.on_cpu else self.counted_on.type)
+        return "bf16-mixed" if planned.bf16 else "32-true"
 
     def _parameters(self) -> Parameters:
         model, space = self.assembly.model, self.assembly.space
@@ -208,7 +222,7 @@ class Predictor:
 
 
 def fake_device(settings: FabricSettings) -> torch.device:
-    """Return the kind of device that a run is counted on: where there is no GPU, what it would take on a CPU."""
+    """Return the kind of device that fake tensors lie on: without a GPU the CPU, whose tensors are as large."""
     wanted = wanted_accelerator(settings)
     return torch.device("cpu" if wanted == "cuda" and not torch.cuda.is_available() else wanted)
 

@@ -13,9 +13,12 @@ from ..backends.caching.folder import stores_below
 from ..backends.errors import UserError
 from ..backends.faking import fake_buffers, fake_mode, parameters_faked
 from ..backends.footprint import CacheCost, Footprint, Predictor, fake_device
+from ..backends.hardware import wanted_accelerator
+from ..backends.planned_device import PlannedDevice
 from ..backends.settings import ReferenceSettings
 from ..components.data.record import SourceRecord
 from ..components.data.settings import ExpectedData
+from ..components.denoisers.attention.settings import SDPASettings
 from ..components.hub import local_files_only
 from .assemble import assemble_around, build_encoder, build_projection, build_source, build_space
 from .cache_stores import feature_forms, usable_forms
@@ -54,20 +57,28 @@ class ShapeSource:
         return f"{self.images:,} images, {self.num_classes} classes"
 
 
-def footprint(recipe: Recipe) -> Footprint:
+def footprint(recipe: Recipe, planned: PlannedDevice | None = None) -> Footprint:
     """Return what a run of the recipe takes, from fake tensors: nothing is downloaded, no weight is there.
+
+    Args:
+        planned: the device of another machine; a recipe that asks for a GPU where there is none is planned for one.
 
     Raises:
         UserError: the data or a part cannot be used.
     """
     settings, source, mode = recipe.settings, stand_in_source(recipe), fake_mode()
-    device = fake_device(settings.fabric)
+    device, wanted = fake_device(settings.fabric), wanted_accelerator(settings.fabric)
+    if planned is None and wanted != device.type:
+        planned = PlannedDevice("GPU", wanted)
     parts: dict[str, Any] = {"tokenizer": settings.tokenizer.untrained()}
     if settings.encoder is not None:
         parts["encoder"] = settings.encoder.untrained()
     # What generated images are compared with takes next to nothing, and need not be here.
     scored = {"extractor": settings.evaluate.extractor.untrained(), "reference": ReferenceSettings()}
     parts["evaluate"] = settings.evaluate.model_copy(update=scored)
+    if planned is not None and wanted == "cuda":
+        # What a CPU would choose among may keep whole products, which no kernel of a GPU does.
+        parts["denoiser"] = settings.denoiser.model_copy(update={"attention": SDPASettings()})
     with parameters_faked(mode, device):
         assembly = assemble_around(replace(recipe, settings=settings.model_copy(update=parts)), source)
     scorers = [assembly.score.extractor] if assembly.score is not None else []
@@ -76,7 +87,7 @@ def footprint(recipe: Recipe) -> Footprint:
     projection, there = assembly.model.projection, cached_form(recipe)
     form = there or usable_forms(settings, projection)[0]
     stored = settings.cache.use == "required" or bool(there)
-    predictor = Predictor(assembly, mode, stored=stored, held=settings.data.held(len(source)))
+    predictor = Predictor(assembly, mode, stored=stored, held=settings.data.held(len(source)), device=planned)
     with mode:
         every = costs(source, assembly.space, feature_forms(settings, projection))
     return predictor.footprint(CacheCost(form, every[form].bytes, cache_root(recipe), bool(there)), RUNS)

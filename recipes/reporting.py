@@ -61,14 +61,20 @@ def _memory_rows(found: Footprint) -> Iterator[Row]:
     yield "memory", ", ".join(f"{name} {size(count)}" for name, count in parts.items() if count)
     process = found.baseline + found.data
     yield "phases", ", ".join(f"{name} {size(process + count)}" for name, count in found.phases.items())
-    yield "peak", f"{size(found.peak)} a device, while {found.peak_phase}; {size(found.available)} are there"
+    there = (
+        "its memory is not known: --device h100:8 or 8x80GB"
+        if found.available is None
+        else f"{size(found.available)} are there"
+    )
+    yield "peak", f"{size(found.peak)} a device, while {found.peak_phase}; {there}"
 
 
 def _disk_rows(found: Footprint, *, unused: bool) -> Iterator[Row]:
     disk = found.disk
     yield "checkpoint", f"{size(disk.checkpoint)}; {size(disk.checkpoints_kept)} at most at a time"
     state = "there" if disk.cache_there else "not used" if unused else "not made"
-    yield "cache", f"{size(disk.cache)} as '{disk.cache_form}' ({state}); {size(disk.cache_free)} are free"
+    free = f"; {size(disk.cache_free)} are free" if found.here else ""
+    yield "cache", f"{size(disk.cache)} as '{disk.cache_form}' ({state}){free}"
 
 
 def _millions(count: int) -> str:
@@ -76,15 +82,17 @@ def _millions(count: int) -> str:
 
 
 def shortages(found: Footprint) -> list[str]:
-    """Return what does not fit on this machine, a line each."""
+    """Return what does not fit, a line each: on this machine, or into the device that the run is planned for."""
     disk, lines = found.disk, []
     # On a CPU every process takes its own part of the same memory.
     needed = found.peak * (found.plan.devices if found.baseline else 1)
-    if needed > found.available:
+    if found.available is not None and needed > found.available:
         lines.append(
             f"memory: {size(needed)} while {found.peak_phase}, and there are {size(found.available)}; a smaller "
             "train.micro_batch, evaluate.batch_size or denoiser takes less"
         )
+    if not found.here:
+        return lines
     if not disk.cache_there and disk.cache > disk.cache_free:
         lines.append(f"cache: {size(disk.cache)}, and {size(disk.cache_free)} are free; cache.folder puts it elsewhere")
     if disk.checkpoints_kept > disk.run_free:

@@ -86,6 +86,7 @@ def test_looking_imports_no_torch(argv: tuple[str, ...]) -> None:
         ("check", "pixel_coredi", "encoder=random_vti"),
         ("check", "pixel_coredi", "encoder=imagenet_lite3"),
         ("check", "pixel_coredi", "encoder=dinov4_base"),
+        ("check", "pixel_coredi", "--device", "h10"),
         ("check", "pixel_coredi", "evaluate.extractor=shapes_scorr"),
         ("check", "pixel_coredi", "evaluate.extractor=dinov2_larg"),
         ("run", "pixel_coredi", "denoiser.depht=3"),
@@ -221,7 +222,9 @@ def test_check_says_what_a_recipe_takes(cli: Cli, tmp_path: Path) -> None:
     assert found["parameters"]["projection"] == 96 * 16 and found["plan"]["accumulation"] == 4
     assert found["does_not_fit"] == [] and list(tmp_path.iterdir()) == []
     huge = cli("check", "latent_sit", "denoiser.size=XL", "train.batch_size=100000", "fabric.accelerator=cpu")
-    assert huge.returncode == 0 and "does not fit: memory" in huge.stdout
+    assert huge.returncode == 1 and "does not fit: memory" in huge.stdout
+    planned = ("check", "pixel_jit", "denoiser.width=256", "train.batch_size=8", "--device")
+    assert cli(*planned, "2x80GB").returncode == 0 and cli(*planned, "2x0.001GB", "--json").returncode == 1
 
 
 def test_check_counts_data_that_is_not_here_as_expected(cli: Cli) -> None:
