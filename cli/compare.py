@@ -34,11 +34,14 @@ def compare(
     root: RootOption = Path("runs"),
 ) -> None:
     """Run and score what is missing, and print tables: mean, spread, ratio, steps saved; with a report of curves."""
-    from ..recipes.comparing.command import compare as carry_out  # noqa: PLC0415
+    from ..recipes.recipe import starting  # noqa: PLC0415
 
     said = seeds is not None or first_seed is not None
     chosen = range(first_seed or 0, (first_seed or 0) + (seeds or 1)) if said else None
     with goes_on():
+        with starting():
+            from ..recipes.comparing.command import compare as carry_out  # noqa: PLC0415
+
         told = carry_out(things, root=root, seeds=chosen, changes=changes or [], sweeps=sweep or [], name=name)
     if told:
         typer.echo(told)

@@ -11,7 +11,10 @@ def evaluate(run: RunArgument, overrides: OverridesArgument = None) -> None:
 
     What was scored before is read from its file. A change to the guidance means scores with guidance.
     """
-    from ..recipes.evaluating import evaluate_run  # noqa: PLC0415
+    from ..recipes.recipe import starting  # noqa: PLC0415
 
     with goes_on():
+        with starting():
+            from ..recipes.evaluating import evaluate_run  # noqa: PLC0415
+
         evaluate_run(run, overrides or [])

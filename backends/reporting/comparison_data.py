@@ -45,15 +45,19 @@ class ComparedRow(_Data):
     """One recipe of a table.
 
     Attributes:
+        settings: its recipe with every value.
+        step: of the final scores.
         runs: folders of its runs, one a seed.
         curves: scores over steps, one curve a seed, in the order of `seeds`.
         final: metric -> last scores.
-        ratio: final mean of the main metric over the first row's; None in a table of one row.
+        ratio: final mean of the main metric over the first row's; None in a table of one row, or of unlike steps.
         reaches_first: step at which the mean curve reaches the first row's final score; None if it never does.
         faster: steps of the first row over `reaches_first`.
     """
 
     name: str
+    settings: dict[str, Any] = Field(default_factory=dict)
+    step: int | None = None
     runs: list[str] = Field(default_factory=list)
     seeds: list[int] = Field(default_factory=list)
     curves: list[Curve] = Field(default_factory=list)

@@ -11,7 +11,7 @@ from typing import Any
 from PIL import Image
 
 from ...backends.checkpointing.store import checkpoints, step_of
-from ...backends.console import RunConsole, relative
+from ...backends.console import RunConsole, is_first_process, relative
 from ...backends.errors import UserError
 from ...backends.evaluation.protocol import clashes, comparable, digest
 from ...backends.evaluation.records import Record
@@ -39,13 +39,18 @@ from ...components.system_names import is_system_name
 from .. import derive
 from ..evaluating import RunScorer, require_scores
 from .curves import mean_curve, step_reaching
-from .rows import TableRow, changed, run_of, score_last, score_run, scorer_of, table_rows
+from .progress import Training
+from .rows import TableRow, changed, score_last, score_run, scorer_of, table_rows
 from .study import StudySettings, SweepValue, TableSettings
 from .text import markdown
 
 FOLDER = "comparisons"
 GRID_IMAGES = 36
 GRID_SEED = 0
+UNLIKE_STEPS = (
+    "No step is scored in all rows: each row's final scores are those of its own last step, without a ratio. Compare "
+    "the curves."
+)
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,7 @@ class Comparing:
 
     def __init__(self, study: StudySettings, root: Path, folder: Path, command: str = "") -> None:
         self.study, self.root, self.folder, self.command = study, root, folder, command
+        self.console = RunConsole(quiet=not is_first_process())
         self.known: Known = {}
         # Written at the end: a comparison that is there stays until there is another in its place.
         self.pictures: dict[str, Image.Image] = {}
@@ -80,6 +86,8 @@ class Comparing:
             UserError: a recipe is wrong, asks for no score, or rows are scored by different protocols.
         """
         tables = self.read()
+        swept = [_changed_row(row, changes) for table, rows in tables for row, changes in _sweep_steps(table, rows)]
+        self.training = Training([row for _, rows in tables for row in rows], swept, self.root, self.console)
         made = [self._table(number, table, rows) for number, (table, rows) in enumerate(tables, start=1)]
         title = self.study.title or ", ".join(row.name for row in made[0].rows)
         comparison = Comparison(title=title, tables=made, command=self.command, environment=environment())
@@ -115,17 +123,17 @@ class Comparing:
 
     def _table(self, number: int, table: TableSettings, rows: Sequence[TableRow]) -> ComparisonTable:
         # Everything is trained before anything is scored: a clash of protocols is found before hours of scoring.
-        trained = [(row, [run_of(member, self.root) for member in row.members]) for row in rows]
+        trained = [(row, self.training.runs_of(row)) for row in rows]
         scorers = [scorer_of(row.members[0], runs[0], self.known) for row, runs in trained]
         self.fabric = scorers[0].fabric
-        self.console = RunConsole(quiet=not self.fabric.is_global_zero)
         named = zip(trained, scorers, strict=True)
         _require_one_protocol(
             [row.name for row in rows], [scorer.scoring.read_reference(runs[0]) for (_, runs), scorer in named]
         )
+        before = self.training.row - len(rows)
         scored = [
-            ScoredRow(row, runs, [self._scores(row, scorer, run) for run in runs], scorer)
-            for (row, runs), scorer in zip(trained, scorers, strict=True)
+            self._scored(before + number, row, runs, scorer)
+            for number, ((row, runs), scorer) in enumerate(zip(trained, scorers, strict=True), start=1)
         ]
         first = scored[0].records[0][-1]
         metrics: dict[str, Better] = {
@@ -135,7 +143,7 @@ class Comparing:
         last = last_shared_step(scored)
         return ComparisonTable(
             title=table.title,
-            note=table.note,
+            note=" ".join(filter(None, [table.note, "" if last is not None else UNLIKE_STEPS])),
             metrics=metrics,
             main=main,
             rows=compared_rows(scored, main, metrics, last),
@@ -146,8 +154,14 @@ class Comparing:
             revisions=sorted({str(r["protocol"]["code"]) for each in scored for run in each.records for r in run}),
         )
 
-    def _scores(self, row: TableRow, scorer: RunScorer, run: RunFolder) -> list[Record]:
-        self.console.say(f"scoring {row.name}: {relative(run.path)}")
+    def _scored(self, number: int, row: TableRow, runs: list[RunFolder], scorer: RunScorer) -> ScoredRow:
+        records = []
+        for member, run in zip(row.members, runs, strict=True):
+            self.console.say(f"{self.training.place(number, row, member)}: scoring {relative(run.path)}")
+            records.append(self._scores(scorer, run))
+        return ScoredRow(row, runs, records, scorer)
+
+    def _scores(self, scorer: RunScorer, run: RunFolder) -> list[Record]:
         records = score_run(scorer, run, self.study.steps)
         scored = [int(record["step"]) for record in records]
         missing = [step for step in self.study.steps if step < scored[-1] and step not in scored]
@@ -164,25 +178,27 @@ class Comparing:
         values: Sequence[SweepValue],
         metrics: Sequence[str],
     ) -> Sweep:
-        made = [
-            SweepRow(
-                name=row.name,
-                scores=[self._at(row, _with_value(table, key, value), metrics) for value in values],
-            )
-            for row in _swept(table, rows)
-        ]
+        swept = _swept(table, rows)
+        made = []
+        for number, row in enumerate(swept):
+            scores = []
+            for at, value in enumerate(values, start=1):
+                changes = _with_value(table, key, value)
+                place = f"sweep {number * len(values) + at}/{len(swept) * len(values)}  {row.name} {' '.join(changes)}"
+                scores.append(self._at(row, changes, place, metrics))
+            made.append(SweepRow(name=row.name, scores=scores))
         return Sweep(key=key, values=list(values), rows=made)
 
-    def _at(self, row: TableRow, changes: Sequence[str], metrics: Sequence[str]) -> dict[str, Spread]:
+    def _at(self, row: TableRow, changes: Sequence[str], place: str, metrics: Sequence[str]) -> dict[str, Spread]:
         """Return the last scores of a row with one value of a sweep."""
-        self.console.say(f"scoring {row.name} with {' '.join(changes)}")
         members = _changed_row(row, changes).members
-        runs = [run_of(member, self.root) for member in members]
+        runs = [self.training.run(member, place) for member in members]
+        self.console.say(f"{place}: scoring")
         scorer = scorer_of(members[0], runs[0], self.known)
         lasts = [score_last(scorer, run)["scores"] for run in runs]
         return {name: Spread.of([last[name] for last in lasts]) for name in metrics}
 
-    def _grid(self, table: int, index: int, scored: ScoredRow, step: int) -> Grid:
+    def _grid(self, table: int, index: int, scored: ScoredRow, step: int | None) -> Grid:
         """Draw the same noise and labels in every row, from its first run as it was at a step, if that was kept."""
         name, kept = f"samples-{table}-{index + 1}.png", checkpoints(scored.runs[0])
         checkpoint = next((path for path in kept if step_of(path) == step), kept[-1])
@@ -212,35 +228,45 @@ def _changed_row(row: TableRow, changes: Sequence[str]) -> TableRow:
     return TableRow(row.name, [changed(member, changes) for member in row.members])
 
 
-def last_shared_step(scored: Sequence[ScoredRow]) -> int:
-    """Return the last step at which all runs of all rows are scored.
+def last_shared_step(scored: Sequence[ScoredRow]) -> int | None:
+    """Return the last step at which all runs of all rows are scored; None if there is none."""
+    shared = set.intersection(*({int(r["step"]) for r in records} for each in scored for records in each.records))
+    return max(shared, default=None)
+
+
+def compared_rows(
+    scored: Sequence[ScoredRow], main: str, metrics: dict[str, Better], last: int | None
+) -> list[ComparedRow]:
+    """Return the rows of a table: scores at the last step that all runs share, against the first row.
+
+    Args:
+        last: that step; None: each row is shown at its own last step, and only the curves can be compared.
 
     Raises:
-        UserError: there is none.
+        UserError: the runs of a row have no step in common.
     """
-    shared = set.intersection(*({int(r["step"]) for r in records} for each in scored for records in each.records))
-    if not shared:
-        raise UserError("the runs have no step in common at which they were scored: train.checkpoint_every, train.keep")
-    return max(shared)
-
-
-def compared_rows(scored: Sequence[ScoredRow], main: str, metrics: dict[str, Better], last: int) -> list[ComparedRow]:
-    """Return the rows of a table: scores at the last step that all runs share, against the first row."""
     curves = [[{int(r["step"]): dict(r["scores"]) for r in records} for records in each.records] for each in scored]
     means = [mean_curve([{step: s[main] for step, s in run.items()} for run in row]) for row in curves]
-    goal = means[0][last]
+    for each, mean in zip(scored, means, strict=True):
+        if not mean:
+            names = ", ".join(relative(run.path) for run in each.runs)
+            raise UserError(f"{each.row.name}: its runs ({names}) are scored at no step in common")
+    ends = [max(mean) if last is None else last for mean in means]
+    goal = means[0][ends[0]]
     return [
         ComparedRow(
             name=each.row.name,
             runs=[relative(run.path) for run in each.runs],
             seeds=[member.seed for member in each.row.members],
+            settings=each.row.members[0].recipe.resolved(),
             curves=[dict(run) for run in row],
-            final={name: Spread.of([run[last][name] for run in row]) for name in metrics},
-            ratio=mean[last] / goal if len(scored) > 1 and goal else None,
+            step=end,
+            final={name: Spread.of([run[end][name] for run in row]) for name in metrics},
+            ratio=mean[end] / goal if len(scored) > 1 and goal and last is not None else None,
             reaches_first=(reached := step_reaching(mean, goal, metrics[main])),
-            faster=last / reached if reached else None,
+            faster=ends[0] / reached if reached else None,
         )
-        for each, row, mean in zip(scored, curves, means, strict=True)
+        for each, row, mean, end in zip(scored, curves, means, ends, strict=True)
     ]
 
 

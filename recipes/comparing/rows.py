@@ -84,19 +84,24 @@ def trained_alike(one: dict[str, Any], other: dict[str, Any]) -> bool:
     return all(one[key] == other[key] for key in one.keys() | other.keys() if key not in SCORED)
 
 
-def run_of(member: Member, root: Path) -> RunFolder:
-    """Return the finished run of a member: the one that is there, whatever it was scored by, or a new one.
-
-    Raises:
-        UserError: its data or a model cannot be used.
-        Interrupted: the run was stopped; a checkpoint is kept.
-    """
+def found_run(member: Member, root: Path) -> RunFolder | None:
+    """Return the finished run of a member that is there, whatever it was scored by; None if there is none."""
     if member.folder is not None:
         return member.folder
     wanted = member.recipe.resolved()
     for path in sorted((root / member.recipe.name).glob("*/done.json"), reverse=True):
         if trained_alike(RunFolder(path.parent, completed).recipe(), wanted):
             return RunFolder(path.parent)
+    return None
+
+
+def trained_run(member: Member, root: Path) -> RunFolder:
+    """Train the run of a member and return it.
+
+    Raises:
+        UserError: its data or a model cannot be used.
+        Interrupted: the run was stopped; a checkpoint is kept.
+    """
     # More follows, by the same processes: they stay together.
     return RunFolder(open_session(member.recipe, root=root).run(last=False).folder)
 

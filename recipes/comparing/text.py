@@ -28,7 +28,9 @@ def _blocks(table: ComparisonTable) -> Iterator[str]:
 
 def _over_steps(table: ComparisonTable) -> str:
     means = {row.name: mean_curve(_curves(row, table.main)) for row in table.rows}
-    steps = _few(sorted(set.intersection(*(set(mean) for mean in means.values()))))
+    shared = set.intersection(*(set(mean) for mean in means.values()))
+    steps = _few(sorted(shared or set().union(*means.values())))
+    unlike = len({row.step for row in table.rows}) > 1
     first = table.rows[0].name
     head = ["", *(f"{step:,}" for step in steps), f"final {table.main}", "ratio", f"reaches {first}'s final at"]
     return _table(
@@ -36,8 +38,8 @@ def _over_steps(table: ComparisonTable) -> str:
         (
             [
                 row.name,
-                *(f"{means[row.name][step]:.2f}" for step in steps),
-                f"{_spread(row.final[table.main])} (n={len(row.seeds)})",
+                *(f"{means[row.name][step]:.2f}" if step in means[row.name] else "" for step in steps),
+                f"{_spread(row.final[table.main])} (n={len(row.seeds)})" + (f" at step {row.step:,}" if unlike else ""),
                 "" if row.ratio is None else f"{row.ratio:.2f}",
                 _reached(row),
             ]

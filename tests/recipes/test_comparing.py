@@ -168,6 +168,55 @@ def test_only_a_comparison_is_replaced_and_only_by_a_whole_one(tmp_path: Path) -
     assert kept.read_text() == "mine" and [path.name for path in root.iterdir()] == ["comparisons"]
 
 
+def test_runs_of_unlike_steps_are_compared_by_their_curves(tmp_path: Path) -> None:
+    kept = [*CHANGES, "train.keep=9"]
+    lengths = {4: ["train.checkpoint_every=2"], 3: ["train.checkpoint_every=0"]}
+    folders = [
+        load("pixel_jit", [*kept, f"train.steps={steps}", *more])
+        .run(root=tmp_path, name=f"of-{steps}", quiet=True)
+        .folder
+        for steps, more in lengths.items()
+    ]
+    told = compare([str(folder) for folder in folders], root=tmp_path, name="it")
+    (table,) = read_comparison(tmp_path / "comparisons" / "it").tables
+    assert [set(row.curves[0]) for row in table.rows] == [{2, 4}, {3}] and [row.step for row in table.rows] == [4, 3]
+    own = [scores_of(RunFolder(folder))[-1]["scores"]["frechet"] for folder in folders]
+    assert [row.final["frechet"].mean for row in table.rows] == own and [row.ratio for row in table.rows] == [
+        None,
+        None,
+    ]
+    assert table.rows[1].settings["train"]["steps"] == 3
+    assert "at step 4" in told and "at step 3" in told and "No step is scored in all rows" in told
+    assert "| | 2 | 3 | 4 |" in told.replace("|  |", "| |")
+    report = (tmp_path / "comparisons" / "it" / "report.html").read_text()
+    assert "No step is scored in all rows" in report
+    # Runs that share a step are compared there, whatever comes after it.
+    longer = (
+        load("pixel_jit", [*kept, "train.steps=6", "train.checkpoint_every=2"]).run(root=tmp_path, quiet=True).folder
+    )
+    made = compared(tmp_path, [str(folders[0]), str(longer)])
+    assert [row.step for row in made.tables[0].rows] == [4, 4] and made.tables[0].rows[1].ratio is not None
+
+
+def test_a_comparison_says_which_row_it_is_at(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = ["pixel_jit", "pixel_jit train.lr=0.01"]
+    compare(rows, root=tmp_path, name="it", seeds=[1, 2], changes=CHANGES, sweeps=["sampler.steps=1,3"])
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith(("row ", "sweep "))]
+    places = [f"row {row}/2  {name}, seed {seed}" for row, name in enumerate(rows, 1) for seed in (1, 2)]
+    assert [line.partition(": training")[0] for line in said if ": training" in line] == places
+    assert [
+        line.partition(": scoring")[0] for line in said if ": scoring runs" in line or ": scoring /" in line
+    ] == places
+    left = [line.rpartition(", ")[2] for line in said if ": training" in line]
+    assert left == ["4 runs to train", "3 runs to train", "2 runs to train", "1 run to train"]
+    took = [line for line in said if ": trained in" in line]
+    assert len(took) == 4 and all("for the others" in line for line in took[:3]) and "others" not in took[3]
+    sweeps = [line.split("  ")[0] for line in said if line.startswith("sweep") and line.endswith("scoring")]
+    assert sweeps == ["sweep 1/4", "sweep 2/4", "sweep 3/4", "sweep 4/4"]
+    compare(rows, root=tmp_path, name="it", seeds=[1, 2], changes=CHANGES)
+    assert not [line for line in capsys.readouterr().out.splitlines() if "train" in line.partition(": ")[2][:7]]
+
+
 def test_a_study_s_steps_and_the_last_are_scored(tmp_path: Path) -> None:
     changes = [*CHANGES, "train.checkpoint_every=1", "train.keep=9"]
     tables = [{"rows": {"a": "pixel_jit"}, "sweeps": {"sampler.steps": [1, 3]}}]
