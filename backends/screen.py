@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ def screen_rows(
     epochs = train.steps * train.batch_size / len(assembly.source)
     streams, chosen = assembly.streams.items(), assembly.fabric.precision == "auto"
     return {
-        **({"changed": "  ".join(assembly.overrides)} if assembly.overrides else {}),
+        **({"changed": shlex.join(assembly.overrides)} if assembly.overrides else {}),
         **{kind: part_words(kind, assembly.recipe[kind]) for kind in kinds},
         "device": device,
         "precision": precision + (f" (auto{precision_reason(assembly.fabric)})" if chosen else ""),

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from ...components.messages import first_line
+from ...components.registry import KINDS
 from ..command_line import command, plugin_words
 from ..console import RunConsole, relative
 from ..files import MissingFile, UnreadableFile, write_atomically
@@ -60,6 +61,7 @@ class RunView:
     steps: int | None
     finished: bool
     imported: bool
+    parts: list[Fact]
     screen: list[Fact]
     scores: list[ScoreGroup]
     score_charts: list[Chart]
@@ -92,6 +94,7 @@ def run_view(files: RunFiles) -> RunView:
         steps=files.steps,
         finished=bool(files.done),
         imported="imported" in files.resolved,
+        parts=[Fact(kind, str(part["name"])) for kind, part in files.recipe.items() if _is_part(kind, part)],
         screen=facts(screen),
         scores=groups,
         score_charts=score_charts(groups) or _logged_scores(files),
@@ -107,6 +110,10 @@ def run_view(files: RunFiles) -> RunView:
         commands=_commands(screen.get("run folder", f"{folder.parent.name}/{folder.name}"), files),
         unreadable=files.unreadable,
     )
+
+
+def _is_part(kind: str, value: Any) -> bool:
+    return kind in KINDS and isinstance(value, Mapping) and "name" in value
 
 
 def _logged_scores(files: RunFiles) -> list[Chart]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 from markupsafe import Markup
 
@@ -26,6 +27,10 @@ MARKERS = (
 )
 MARKED = 24
 """Lines of at most so many points have a marker, and a tooltip, at each."""
+HOVERED = 40
+"""Places of the horizontal axis at which a pointer is told all values."""
+NAMED = 28
+"""Characters of a line's name that are shown beside a value."""
 TEXT = 6.7
 """Width of a digit at the size of the labels, 12."""
 
@@ -94,6 +99,7 @@ class _Drawing:
             yield Markup("</g>")
         yield from self._goal()
         yield from self._marks()
+        yield from self._hovered()
 
     def _grid(self) -> Iterator[Markup]:
         left, right, bottom = self.x.start, self.x.stop, self.y.start
@@ -159,6 +165,34 @@ class _Drawing:
                 x - 5 if late else x + 5, label_y, "end" if late else "start", mark.text
             )
 
+    def _hovered(self) -> Iterator[Markup]:
+        """Draw a strip for each place, over everything else, and what is shown while a pointer is in it."""
+        places = _spread_out(sorted({place for series in self.chart.series for place, _ in series.points}))
+        xs = [self.x.place(place) for place in places]
+        edges = [self.x.start - 4, *((one + other) / 2 for one, other in pairwise(xs)), self.x.stop + 4]
+        top, bottom = self.y.stop, self.y.start
+        for place, x, left, right in zip(places, xs, edges[:-1], edges[1:], strict=True):
+            yield Markup('<g class="at"><path class="axis" d="M{} {}V{}"/>').format(round(x, 1), top, bottom)
+            yield from self._values_at(place, late=x > (self.x.start + self.x.stop) / 2)
+            yield Markup('<rect class="strip" x="{}" y="{}" width="{}" height="{}"/></g>').format(
+                round(left, 1), top, round(max(0.0, right - left), 1), bottom - top
+            )
+
+    def _values_at(self, place: float, *, late: bool) -> Iterator[Markup]:
+        """Write all values at a place, on the side of the drawing where it is not."""
+        labels = dict(self.chart.x_ticks)
+        found = [(f"{self.chart.x_name} {labels.get(place, number(place))}", "")]
+        for index, series in zip(self.chart.styles(), self.chart.series, strict=True):
+            value = dict(series.points).get(place)
+            if is_finite(value):
+                name = series.name if len(series.name) <= NAMED else f"{series.name[: NAMED - 1]}\u2026"
+                found.append((f"{name} {number(value)}", f"s{index % COLOURS}"))
+        x, anchor = (self.x.start + 6, "start") if late else (self.x.stop, "end")
+        for row, (text, style) in enumerate(found):
+            yield Markup('<text class="told {}" x="{}" y="{}" text-anchor="{}">{}</text>').format(
+                style, round(x, 1), self.y.stop + 12 + 14 * row, anchor, text
+            )
+
     def _path(self, points: Points) -> str:
         """Return a path through points, broken where a value is missing; a point between two gaps becomes a dot."""
         pieces: list[list[str]] = [[]]
@@ -168,6 +202,12 @@ class _Drawing:
             else:
                 pieces[-1].append(f"{self.x.place(place):.1f} {self.y.place(value):.1f}")
         return "".join(f"M{'L'.join(piece)}{'h0' if len(piece) == 1 else ''}" for piece in pieces if piece)
+
+
+def _spread_out(places: list[float]) -> list[float]:
+    """Return at most about `HOVERED` of places, evenly, the last among them."""
+    every = -(-len(places) // HOVERED)
+    return places[::-1][:: every or 1][::-1]
 
 
 def _dash(index: int) -> Markup:

@@ -24,6 +24,7 @@ from latsem.backends.reporting.comparison_data import (
 
 METRICS = {"frechet": "lower", "precision": "higher", "semantic/frechet": "lower"}
 ENDS = {"pixel_jit": 72.0, "pixel_redi": 47.0, "pixel_coredi": 35.0}
+SETTINGS = {"pixel_jit": None, "pixel_redi": {"name": "shapes_vit"}, "pixel_coredi": {"name": "shapes_dino"}}
 STEPS = range(250, 2001, 250)
 PROTOCOL = {"sampler": {"name": "heun", "steps": 15}, "guidance": {"name": "none"}, "samples": 2000, "seed": 1000}
 
@@ -44,6 +45,8 @@ def compared_row(name: str, seeds: int = 3) -> ComparedRow:
     reached = {"pixel_jit": 2000.0, "pixel_redi": 400.0, "pixel_coredi": None}[name]
     return ComparedRow(
         name=name,
+        settings={"encoder": SETTINGS[name], "train": {"steps": 2000, "seed": 0}, "evaluate": {"metrics": ["frechet"]}},
+        step=2000,
         runs=[f"runs/{name}/{seed}" for seed in range(seeds)],
         seeds=list(range(seeds)),
         curves=curves,

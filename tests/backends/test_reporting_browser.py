@@ -266,3 +266,81 @@ def test_paper_is_light_and_unfolded(browser: Browser, folders: dict[str, Path],
     assert page.evaluate("document.documentElement.scrollWidth") <= A4
     assert page.pdf(format="A4").startswith(b"%PDF")
     page.context.close()
+
+
+def test_values_of_every_line_are_shown_where_the_pointer_is(browser: Browser, folders: dict[str, Path]) -> None:
+    page = show(browser, folders["comparison"]).page
+    plot = page.locator("#table-1 figure.large .when-wide svg")
+    assert plot.locator(".at").count() == len(STEPS) and plot.locator(".told:visible").count() == 0
+    rows = json.loads((folders["comparison"] / "comparison.json").read_text())["tables"][0]["rows"]
+    for at, step in list(enumerate(STEPS))[::3]:
+        plot.locator(".at .strip").nth(at).hover()
+        means = [sum(curve[str(step)]["frechet"] for curve in row["curves"]) / 3 for row in rows]
+        told = plot.locator(".told:visible").all_text_contents()
+        lines = [f"{row['name']} {number(mean)}" for row, mean in zip(rows, means, strict=True)]
+        assert told == [f"step {number(step)}", *lines]
+    boxes = plot.locator(".told:visible").evaluate_all("all => all.map(one => one.getBoundingClientRect().right)")
+    assert max(boxes) <= DESKTOP
+    page.mouse.move(0, 0)
+    assert plot.locator(".told:visible").count() == 0
+    page.context.close()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_chart_and_a_picture_can_be_enlarged(browser: Browser, folders: dict[str, Path], kind: str) -> None:
+    page = show(browser, folders[kind]).page
+    whole = page.locator("main").evaluate("one => one.getBoundingClientRect().width")
+    charts, pictures = ".charts > figure", ".gallery > .picture" if kind == "comparison" else ".opening .picture"
+    for name in (charts, pictures):
+        figure = page.locator(name).first
+        before = figure.bounding_box()
+        figure.get_by_label("enlarge").check()
+        after = figure.bounding_box()
+        assert before and after and before["width"] < 0.6 * whole < 0.98 * whole < after["width"], name
+        figure.get_by_label("enlarge").uncheck()
+        again = figure.bounding_box()
+        assert again and (again["width"], again["height"]) == (before["width"], before["height"])
+    assert page.evaluate("document.documentElement.scrollWidth") <= DESKTOP
+    page.context.close()
+
+
+def test_a_phone_sees_the_numbers_of_a_comparison_and_whose_they_are(
+    browser: Browser, folders: dict[str, Path]
+) -> None:
+    page = show(browser, folders["comparison"], PHONE).page
+    for name in ENDS:
+        cell = page.locator(f'[data-table="1"][data-row="{name}"][data-metric="frechet"]')
+        box = cell.bounding_box()
+        title = page.locator("#table-1 .named").get_by_text(name, exact=True).bounding_box()
+        assert box and title and box["x"] >= 0 and box["x"] + box["width"] <= PHONE / 2
+        assert 0 < box["y"] - title["y"] < 60, "its name is above it"
+    assert page.locator("#table-1 .compared .n:visible").count() == 0
+    page.context.close()
+    wide = show(browser, folders["comparison"]).page
+    assert wide.locator(".named:visible").count() == 0 and wide.locator("#table-1 .compared .n:visible").count() == 4
+    wide.context.close()
+
+
+def test_a_sweep_is_a_table_too_and_settings_that_differ_are_named(browser: Browser, folders: dict[str, Path]) -> None:
+    page = show(browser, folders["comparison"]).page
+    table = json.loads((folders["comparison"] / "comparison.json").read_text())["tables"][0]
+    for sweep in table["sweeps"]:
+        for row in sweep["rows"]:
+            cells = page.locator(f'[data-sweep="{sweep["key"]}"][data-name="{row["name"]}"]')
+            means = [str(scores["frechet"]["mean"]) if scores else "" for scores in row["scores"]]
+            assert cells.evaluate_all("all => all.map(one => one.dataset.swept)") == means
+            assert cells.first.inner_text().split(" ")[0] == number(row["scores"][0]["frechet"]["mean"])
+    shown = page.locator(".settings tbody tr").evaluate_all(
+        "all => all.map(row => [...row.cells].map(c => c.innerText))"
+    )
+    assert shown == [["encoder", "none", "", ""], ["encoder.name", "", "shapes_vit", "shapes_dino"]]
+    page.context.close()
+
+
+def test_a_run_names_its_parts_at_the_top(browser: Browser, folders: dict[str, Path]) -> None:
+    page = show(browser, folders["run"]).page
+    recipe = json.loads((folders["run"] / "resolved.json").read_text())["recipe"]
+    parts = page.locator("header .parts li").all_inner_texts()
+    kinds = ("data", "tokenizer", "encoder", "projection", "denoiser", "process", "guidance", "sampler")
+    assert sorted(parts) == sorted(f"{kind} {recipe[kind]['name']}" for kind in kinds)
+    page.context.close()

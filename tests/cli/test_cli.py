@@ -229,7 +229,7 @@ def test_check_says_what_a_recipe_takes(cli: Cli, tmp_path: Path) -> None:
 
 def test_check_counts_data_that_is_not_here_as_expected(cli: Cli) -> None:
     absent = ("check", "latent_sit", "data=folder", "data.root=/nowhere", "data.image_size=256", "denoiser.size=B")
-    hub = ("tokenizer.model=stabilityai/sd-vae-ft-ema", "fabric.accelerator=cpu", "train.batch_size=2")
+    hub = ("tokenizer.model=stabilityai/sd-vae-ft-ema", "train.batch_size=2", "--device", "cpu:64GB")
     assert cli(*absent, *hub).returncode == 2
     expected = cli(*absent, *hub, "data.expect_images=1000", "data.expect_classes=1000", "--json")
     assert expected.returncode == 0, expected.stderr

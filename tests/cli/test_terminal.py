@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pty
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -103,7 +104,7 @@ def test_the_screen_names_every_part_and_what_was_changed(tmp_path: Path) -> Non
     session.screen()
     shown = session.console.console.file.getvalue()  # type: ignore[attr-defined]
     rows = dict(line.strip().split(None, 1) for line in shown.splitlines() if not line.startswith("latsem"))
-    assert rows["changed"].split("  ") == changes
+    assert shlex.split(rows["changed"]) == changes
     expected = {
         "data": "shapes size=200",
         "tokenizer": "pixel",
