@@ -7,23 +7,26 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
-from safetensors import SafetensorError, safe_open
+from annotated_types import MinLen
+from pydantic import Field
 from torch import Tensor, nn
 
 from ..components.across import alone
+from ..components.messages import first_line
 from .assembly import ImageModel
 from .checkpointing.weights import fill
 from .errors import UserError
+from .files import Shape, Text, json_object
 from .loader import LABEL, BatchPlan, step_batches
 from .model import JointModel
 from .objective import Objective
 from .settings import TrainSettings
 from .sharding.tensors import in_main_memory
 from .space import Encoded
-from .tensor_files import save_tensors
+from .tensor_files import load_tensors, open_tensors, save_tensors
 from .training import NotFinite, Trainer
 from .updates import make_optimizer
 
@@ -53,6 +56,20 @@ class Recorded:
     device: str
     precision: str
     values: dict[str, str]
+
+
+class RecordedShape(Shape):
+    """What the note of a replay file contains."""
+
+    recipe: dict[Text, Any]
+    num_classes: int = Field(ge=0)
+    step: int = Field(ge=1)
+    processes: int = Field(ge=1)
+    parts: int = Field(ge=1)
+    images: Annotated[list[Annotated[list[list[Text]], MinLen(1)]], MinLen(1)]
+    device: Literal["cpu", "cuda", "mps"]
+    precision: Text
+    values: dict[Text, Text]
 
 
 @dataclass(frozen=True)
@@ -126,11 +143,11 @@ def read_notes(path: Path) -> Recorded:
     Raises:
         UserError: it is none.
     """
+    with open_tensors(path) as file:
+        note = (file.metadata() or {}).get(_NOTE, "")
     try:
-        with safe_open(path, framework="pt") as file:
-            notes = json.loads((file.metadata() or {})[_NOTE])
-        return Recorded(**notes)
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        return Recorded(**json_object(note, RecordedShape))
+    except (TypeError, ValueError) as error:
         raise UserError(f"{path}: not a replay file ({error}); a run that fails writes one into its replay/") from None
 
 
@@ -145,16 +162,15 @@ def replay(
     Raises:
         UserError: the file is damaged, or of another model.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name).to(device) for name in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
-        raise UserError(f"{path}: damaged ({error})") from None
+    tensors = {name: tensor.to(device) for name, tensor in load_tensors(path).items()}
     weights = {name.removeprefix(_MODEL): value for name, value in tensors.items() if name.startswith(_MODEL)}
     fill(model.model, weights, path)
     given = sorted(name for name, value in tensors.items() if not _finite(value))
     with _first_not_finite(model.model) as found:
-        values, gradients = _computed(model, settings, recorded, tensors, device)
+        try:
+            values, gradients = _computed(model, settings, recorded, tensors, device)
+        except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
+            raise UserError(f"{path}: damaged: the step cannot be computed from it ({first_line(error)})") from None
     bad = sum(not _finite(gradient) for gradient in gradients)
     return Replayed(recorded, values, given, found[0] if found else "", (bad, len(gradients)))
 

@@ -62,6 +62,12 @@ class RunShape(ReportedShape):
     recipe: _RecipeShape
 
 
+class EnvironmentShape(Shape):
+    """What `environment.json` contains."""
+
+    versions: dict[Text, Any] = Field(default_factory=dict)
+
+
 def _as_it_is(recipe: Values) -> Values:
     return recipe
 
@@ -162,6 +168,14 @@ class RunFolder:
         except UnreadableFile as error:
             warnings.warn(f"{error}; this run is left out", stacklevel=2)
             return False
+
+    def written_by(self) -> str | None:
+        """Return the version of latsem that began the run, None if that is not known."""
+        try:
+            found = read_json(self.path / ENVIRONMENT, EnvironmentShape).get("versions", {}).get("latsem")
+        except UnreadableFile:
+            return None
+        return found if isinstance(found, str) else None
 
     def note_place(self, recipe: Values) -> None:
         """Note where the run goes on, so that what is done with it later is done there, too; for who holds it alone."""

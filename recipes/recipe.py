@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -156,7 +157,7 @@ def of_run(run: RunFolder, overrides: Sequence[str] = (), *, data: DataUse = "un
     except UserError as error:
         named = plugin_words(values)
         hint = [f"{run.path}: was trained with plug-ins; if parts are missing, name them: {command(*named)}"]
-        raise UserError(*error.problems, *(hint if named and not plugins else ())) from None
+        raise UserError(*error.problems, *(hint if named and not plugins else ()), *_of_other_version(run)) from None
     before, after = (
         {key: value for key, value in each.resolved().items() if key in TRAINED}
         for each in (from_values(name, values, data="unused"), recipe)
@@ -165,6 +166,12 @@ def of_run(run: RunFolder, overrides: Sequence[str] = (), *, data: DataUse = "un
     if changed:
         raise UserError(f"{run.path}: {'; '.join(changed)}: changes what was trained; train a run of it instead")
     return recipe
+
+
+def _of_other_version(run: RunFolder) -> list[str]:
+    """Return a line where another version of latsem began a run that this one cannot read."""
+    written, here = run.written_by(), importlib.metadata.version("latsem")
+    return [f"{run.path}: was begun by latsem {written}, and this is {here}"] if written not in (None, here) else []
 
 
 def check(name: str, text: str, sourced: Sourced, data: DataUse = "here", *, scored: bool = True) -> Recipe:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from collections.abc import Callable
@@ -10,13 +9,20 @@ from pathlib import Path
 
 from ...components.user_cache import expanded
 from ..errors import UserError
-from ..files import json_text
+from ..files import Shape, Text, UnreadableFile, json_text, read_json, read_text
 from ..run_folder import RunFolder
 from ..tensor_files import sha256_of
 
 STATE = "state.json"
 BESIDE, RETIRED, DAMAGED = ".step-", ".old-step-", "damaged-step-"
 _NAME = re.compile(r"step-(\d{8,})")
+
+
+class StateShape(Shape):
+    """What `state.json` contains: the step, and the checksum of each other file."""
+
+    step: int
+    sha256: dict[Text, Text]
 
 
 def checkpoint_path(folder: RunFolder, step: int) -> Path:
@@ -75,13 +81,12 @@ def checkpoint_at(path: Path) -> Path:
 def damage(checkpoint: Path) -> str:
     """Return the first file of a checkpoint that is not as it was written, and what is wrong; empty if all are."""
     try:
-        text = (checkpoint / STATE).read_text(encoding="utf-8")
-        state = json.loads(text)
+        state = read_json(checkpoint / STATE, StateShape)
         sums: dict[str, str] = state["sha256"]
         # It holds no checksum of itself: its text must be the one that its values are written as.
-        if text != json_text(state) or state["step"] != step_of(checkpoint) or not sums:
+        if read_text(checkpoint / STATE) != json_text(state) or state["step"] != step_of(checkpoint) or not sums:
             return f"{STATE} is damaged"
-    except (OSError, ValueError, KeyError, TypeError):
+    except UnreadableFile:
         return f"{STATE} is missing or damaged"
     for name, expected in sums.items():
         path = checkpoint / name

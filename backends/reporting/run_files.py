@@ -12,9 +12,9 @@ from pydantic import Field
 
 from ..evaluation.protocol import follows
 from ..evaluation.records import ScoresShape
-from ..files import MissingFile, Shape, Text, UnreadableFile, read_json, read_text, short_digest
+from ..files import MissingFile, Shape, UnreadableFile, read_json, read_text, short_digest
 from ..log import read_log
-from ..run_folder import ENVIRONMENT, RECIPE, ReportedShape, RunFolder
+from ..run_folder import ENVIRONMENT, RECIPE, EnvironmentShape, ReportedShape, RunFolder
 
 LogLine = Mapping[str, Any]
 SCORE = "score/"
@@ -29,12 +29,6 @@ class DoneShape(Shape):
     """What `done.json` contains."""
 
     step: int = Field(ge=0)
-
-
-class EnvironmentShape(Shape):
-    """What `environment.json` contains."""
-
-    versions: dict[Text, Any] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from conftest import QUICK, QUICK_JOINT, checkpoint_tensors, log_of, same_tensor
 
 from latsem.backends.checkpointing.store import checkpoints
 from latsem.backends.errors import UserError
+from latsem.backends.files import write_json
 from latsem.backends.run_folder import RunFolder
 from latsem.recipes import load
 from latsem.recipes.resuming import resume
@@ -130,3 +132,43 @@ def test_the_command_goes_on_elsewhere_and_says_what_else_may_not_change(
     for change, said in (("train.lr=3", "'train.lr=3': a run is resumed as it is"), ("pixel_jit", "no recipe")):
         refused = cli("run", "--resume", folder, change)
         assert refused.returncode == 2 and said in refused.stderr and len(refused.stderr.splitlines()) == 1
+
+
+def test_a_run_that_cannot_be_loaded_is_not_extended(tmp_path: Path) -> None:
+    folder = load("pixel_jit", [*QUICK, "evaluate.samples=0"]).run(root=tmp_path, quiet=True).folder
+    newest = checkpoints(RunFolder(folder))[-1]
+    state = json.loads((newest / "state.json").read_text())
+    (newest / "optimizer.safetensors").unlink()
+    del state["sha256"]["optimizer.safetensors"]
+    write_json(newest / "state.json", state)
+    before = {path: path.read_bytes() for path in folder.glob("*.json")}
+    with pytest.raises(UserError, match="holds weights to sample with and no training state"):
+        resume(folder, ["steps=8"], quiet=True)
+    assert {path: path.read_bytes() for path in folder.glob("*.json")} == before
+
+
+def test_a_checkpoint_of_before_there_was_a_guard_is_resumed(tmp_path: Path) -> None:
+    folder = load("pixel_jit", [*QUICK, "evaluate.samples=0"]).run(root=tmp_path, quiet=True).folder
+    newest = checkpoints(RunFolder(folder))[-1]
+    state = json.loads((newest / "state.json").read_text())
+    for name in ("guard.safetensors", "meter.safetensors"):
+        (newest / name).unlink()
+        del state["sha256"][name]
+    write_json(newest / "state.json", state)
+    for name in ("environment.json", "recipe.yaml", "data.json"):
+        (folder / name).unlink()
+    resume(folder, ["steps=8"], quiet=True)
+    assert json.loads((folder / "done.json").read_text())["step"] == 8
+
+
+def test_a_run_of_another_version_that_cannot_be_read_says_so(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "pixel_jit" / "run")
+    values = load("pixel_jit", QUICK).resolved()
+    write_json(folder.resolved, {"recipe": {**values, "invented": 3}, "num_classes": 5})
+    with pytest.raises(UserError) as refused:
+        resume(folder.path)
+    assert "was begun by" not in str(refused.value)
+    write_json(folder.path / "environment.json", {"versions": {"latsem": "9.7"}})
+    with pytest.raises(UserError, match=r"invented: unknown key") as refused:
+        resume(folder.path)
+    assert f"was begun by latsem 9.7, and this is {version('latsem')}" in refused.value.problems[-1]
