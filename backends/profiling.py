@@ -10,6 +10,9 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile, schedule
 
+from .console import relative
+
+PROFILE = "profile"
 SKIPPED, WARMED, TRACED = 5, 2, 5
 """Steps before the profiler, steps in which it warms up, and steps in the trace (our choice)."""
 
@@ -57,3 +60,18 @@ class StepProfiler:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         profiler.export_chrome_trace(str(self.path))
         self.written(self.path)
+
+
+def step_profiler(run: Path, steps: range, say: Callable[[str], None]) -> StepProfiler | None:
+    """Return a profiler of a run's steps that are to come, None if there are none.
+
+    Args:
+        run: the run folder.
+        say: is told of the trace.
+    """
+    how = "open it in ui.perfetto.dev or chrome://tracing"
+
+    def written(path: Path) -> None:
+        say(f"{relative(path)}: {how}")
+
+    return StepProfiler(run / PROFILE, steps.start, steps.stop, written) if steps else None

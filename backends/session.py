@@ -36,7 +36,7 @@ from .launching import launch, leave
 from .loader import ImageFeed, batch_plan, fixed_batches
 from .model import JointModel
 from .processes import in_first
-from .profiling import StepProfiler
+from .profiling import step_profiler
 from .replay import write_replay
 from .reporting.page import FILE as REPORT
 from .reporting.run_report import refresh_run_report
@@ -45,8 +45,6 @@ from .run_folder import ENVIRONMENT, RECIPE, RunFolder, Values, same_run
 from .screen import reconstructed_images, screen_rows
 from .semantic_health import SemanticHealth, summary
 from .training import NotFinite, Trainer, due
-
-PROFILE = "profile"
 
 
 @dataclass(frozen=True)
@@ -186,7 +184,9 @@ class Session:
         if trainer.step:
             self.console.say(f"going on after step {trainer.step}")
         try:
-            profiler = self._profiler(trainer) if profiled and self.fabric.is_global_zero else None
+            wanted = profiled and self.fabric.is_global_zero
+            steps = range(trainer.step, self.assembly.train.steps)
+            profiler = step_profiler(self.folder.path, steps, self.console.say) if wanted else None
             number = trainer.train(lambda step: self._after_step(trainer, step), profiler)
         except NotFinite as failure:
             raise RunFailed(self._not_finite(trainer, failure)) from None
@@ -202,14 +202,6 @@ class Session:
         self.fabric.barrier()
         # Nothing is trained from here on: what was spread over devices is whole again.
         self.assembly = replace(self.assembly, model=trainer.last())
-
-    def _profiler(self, trainer: Trainer) -> StepProfiler | None:
-        steps = self.assembly.train.steps
-        if trainer.step == steps:
-            return None
-        how = "open it in ui.perfetto.dev or chrome://tracing"
-        folder = self.folder.path / PROFILE
-        return StepProfiler(folder, trainer.step, steps, lambda path: self.console.say(f"{relative(path)}: {how}"))
 
     def _not_finite(self, trainer: Trainer, failure: NotFinite) -> str:
         """Keep the step that failed, and return what is said of it."""

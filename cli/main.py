@@ -11,6 +11,9 @@ from pathlib import Path
 from ..components.user_cache import NoHome
 from .commands import call
 
+IN_THE_WAY = (FileExistsError, IsADirectoryError, NotADirectoryError)
+"""What the system says where something else lies in the place of a file or folder: the user's to move."""
+
 
 def main() -> None:
     """Run a command. Exit codes: 2 for a mistake of the user, 1 for a run that failed, 128 + n for signal n."""
@@ -36,7 +39,7 @@ def main() -> None:
         sys.exit(1)
     except OSError as error:
         write_error(f"{system_line(error)}\n")
-        sys.exit(1)
+        sys.exit(2 if isinstance(error, IN_THE_WAY) else 1)
     except Interrupted as interruption:
         write_error(f"{interruption}\n")
         sys.exit(128 + interruption.signal)

@@ -6,6 +6,7 @@ import json
 import os
 import random
 import shutil
+import subprocess
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import QUICK_JOINT, torture
+from conftest import QUICK, QUICK_JOINT, torture
 
 from latsem.backends.checkpointing.state import TrainingState
 from latsem.backends.checkpointing.store import checkpoints
@@ -28,10 +29,11 @@ from latsem.backends.meter import Meter
 from latsem.backends.reporting.run_report import write_run_report
 from latsem.backends.run_folder import RunFolder, claim_folder
 from latsem.backends.settings import FabricSettings
-from latsem.backends.tensor_files import load_tensors, sha256_of
+from latsem.backends.tensor_files import load_tensors, save_tensors, sha256_of
 from latsem.recipes import load
-from latsem.recipes.assemble import assemble
+from latsem.recipes.assemble import assemble, image_model
 from latsem.recipes.recipe import completed, of_run
+from latsem.recipes.replaying import replay_file
 
 RECIPE = [*QUICK_JOINT, "train.steps=2", "train.picture_images=2"]
 
@@ -183,3 +185,59 @@ def test_damaged_tensors_with_right_checksums_are_one_line(whole: Path, tmp_path
             except UserError as error:
                 assert str(checkpoint) in str(error)
         path.write_bytes(content)
+
+
+def notes(**changes: Any) -> dict[str, Any]:
+    recorded = {"recipe": load("pixel_jit", QUICK).resolved(), "num_classes": 5, "step": 3, "processes": 1, "parts": 1}
+    return {**recorded, "images": [[["a"]]], "device": "cpu", "precision": "32-true", "values": {}, **changes}
+
+
+def replay_files(path: Path) -> Iterator[Path]:
+    """Yield files that are no replay, or only look like one."""
+    for content in (b"", b"\0" * 100, b"[]"):
+        path.write_bytes(content)
+        yield path
+    wrong = (
+        {},
+        {"images": []},
+        {"images": [[]]},
+        {"processes": 10**9},
+        {"parts": "x"},
+        {"recipe": [1]},
+        {"recipe": {}},
+    )
+    for changes in wrong:
+        save_tensors({"a": torch.zeros(1)}, path, {"latsem replay": json.dumps(notes(**changes))})
+        yield path
+    for note in ("", "3", "{}", "[" * 10_000, json.dumps({**notes(), "more": 1})):
+        save_tensors({"a": torch.zeros(1)}, path, {"latsem replay": note})
+        yield path
+    weights = image_model(load("pixel_jit", QUICK), 5).model.state_dict()
+    tensors = {f"model/{name}": value for name, value in weights.items()}
+    save_tensors(tensors, path, {"latsem replay": json.dumps(notes())})
+    yield path
+
+
+def test_what_is_no_replay_file_is_one_line(tmp_path: Path) -> None:
+    for path in replay_files(tmp_path / "step.safetensors"):
+        with pytest.raises(UserError) as refused:
+            replay_file(path)
+        assert str(path) in str(refused.value)
+    with pytest.raises(UserError, match="is not a regular file"):
+        replay_file(tmp_path)
+    with pytest.raises(UserError, match="is missing"):
+        replay_file(tmp_path / "nothing")
+
+
+def test_a_file_in_the_place_of_a_folder_is_one_line_in_any_locale(
+    cli: Callable[..., subprocess.CompletedProcess[str]], whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Names whose letters the locale does not have are shown with escapes."""
+    run = Path(shutil.copytree(whole, tmp_path / "l\u00e4ufe" / "run"))
+    shutil.rmtree(run / "samples")
+    (run / "samples").touch()
+    for name, value in {"LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}.items():
+        monkeypatch.setenv(name, value)
+    done = cli("sample", str(run), "-n", "1")
+    assert done.returncode == 2 and done.stderr.endswith("ufe/run/samples: File exists\n"), done.stderr
+    assert len(done.stderr.splitlines()) == 1 and "\\udcc3" in done.stderr
