@@ -8,7 +8,6 @@ import threading
 import warnings
 from pathlib import Path
 
-from ..components.user_cache import NoHome
 from .commands import call
 
 IN_THE_WAY = (FileExistsError, IsADirectoryError, NotADirectoryError)
@@ -31,7 +30,11 @@ def main() -> None:
         for problem in error.problems:
             write_error(f"{problem}\n")
         sys.exit(2)
-    except NoHome as error:
+    except ValueError as error:
+        from ..components.user_cache import NoHome  # noqa: PLC0415 - it loads pydantic, which --help does without
+
+        if not isinstance(error, NoHome):
+            raise
         write_error(f"{error}\n")
         sys.exit(2)
     except RunFailed as failure:
