@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from torch import distributed
 
+from .checkpointing.store import checkpoints
 from .errors import RunFailed, system_line
-
-NOTHING_KEPT = "nothing is kept yet"
+from .run_folder import RunFolder
 
 
 @contextmanager
-def one_line_failures(kept: Callable[[], str]) -> Iterator[None]:
+def one_line_failures(folder: RunFolder) -> Iterator[None]:
     """Report in one line what fails around a run: a full disk, a process that dies, images that are gone.
-
-    Args:
-        kept: returns what the run has kept.
 
     Raises:
         RunFailed: instead of the error, if one line says why.
@@ -28,9 +25,14 @@ def one_line_failures(kept: Callable[[], str]) -> Iterator[None]:
         reason = reason_of(error)
         if reason is None:
             raise
-        left = kept()
-        then = "" if left == NOTHING_KEPT else "; the same command goes on from there"
-        raise RunFailed(f"{reason}; {left}{then}") from error
+        then = "; the same command goes on from there" if checkpoints(folder) else ""
+        raise RunFailed(f"{reason}; {kept_by(folder)}{then}") from error
+
+
+def kept_by(folder: RunFolder) -> str:
+    """Return what a run that fails has kept."""
+    kept = checkpoints(folder)
+    return f"{kept[-1].name} is kept" if kept else "nothing is kept yet"
 
 
 def reason_of(error: Exception) -> str | None:

@@ -11,12 +11,13 @@ from typing import Any
 import torch
 from pydantic_core import to_jsonable_python
 
+from ..components.images import mean_psnr, to_unit
 from ..components.registry import find
 from ..components.settings import Settings
 from .assembly import Assembly
 from .console import relative
 from .hardware import precision_reason
-from .loader import BatchPlan
+from .loader import BatchPlan, fixed_batches
 from .settings import EvaluateSettings
 
 PARTS = ("data", "tokenizer", "encoder", "projection", "denoiser", "process", "guidance", "sampler")
@@ -112,3 +113,14 @@ def reconstructed_images(assembly: Assembly, device: torch.device) -> int:
     """Return how many of the first images show what the space loses."""
     pixels = RECONSTRUCTED.get(device.type, RECONSTRUCTED["cpu"])
     return min(256, max(1, pixels // assembly.source.image_size**2), len(assembly.source))
+
+
+def loss_rows(assembly: Assembly, device: torch.device) -> dict[str, str]:
+    """Return what the space itself loses of the first images, as rows of the screen."""
+    if not assembly.space.lossy:
+        return {}
+    count = reconstructed_images(assembly, device)
+    images, _ = next(fixed_batches(assembly.source, range(count), count))
+    images = images.to(device)
+    ratio = mean_psnr(assembly.space.reconstruct(images), to_unit(images))
+    return {"reconstruction": f"{ratio:.2f} dB PSNR, mean of {count} images"}

@@ -12,7 +12,6 @@ from typing import Any
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from ..components.images import mean_psnr, to_unit
 from ..components.streams import SEMANTIC
 from .assembly import Assembly
 from .blocks import settle
@@ -27,13 +26,13 @@ from .errors import Interrupted, RunFailed, system_line
 from .evaluation.protocol import answers, matches
 from .evaluation.records import Record, score_lines, scores_in_a_line, scores_of
 from .evaluation.scoring import Scoring
-from .failures import NOTHING_KEPT, one_line_failures
+from .failures import kept_by, one_line_failures
 from .files import write_atomically, write_json
 from .fitting import fit_statistics
 from .generation import ImageGenerator
 from .hardware import device_name, environment, release_freed_memory, resolve_precision
 from .launching import launch, leave
-from .loader import ImageFeed, batch_plan, fixed_batches
+from .loader import ImageFeed, batch_plan
 from .model import JointModel
 from .processes import in_first
 from .profiling import step_profiler
@@ -42,7 +41,7 @@ from .reporting.page import FILE as REPORT
 from .reporting.run_report import refresh_run_report
 from .run_data import RunData
 from .run_folder import ENVIRONMENT, RECIPE, RunFolder, Values, same_run
-from .screen import reconstructed_images, screen_rows
+from .screen import loss_rows, screen_rows
 from .semantic_health import SemanticHealth, summary
 from .training import NotFinite, Trainer, due
 
@@ -106,7 +105,7 @@ class Session:
             UserError: another process is training in the folder, none of its checkpoints is whole, the data have
                 changed, or the disk is too small.
         """
-        with one_line_failures(self._kept):
+        with one_line_failures(self.folder):
             return self._run(last, profiled, accept_data)
 
     def _run(self, last: bool, profiled: bool, accept_data: bool) -> RunResult:
@@ -169,11 +168,6 @@ class Session:
         with self.folder.occupied(self.begun):
             self._note_changes()
 
-    def _kept(self) -> str:
-        """Return what a run that fails has kept."""
-        kept = checkpoints(self.folder)
-        return f"{kept[-1].name} is kept" if kept else NOTHING_KEPT
-
     def _train(self, profiled: bool) -> None:
         if isinstance(self.assembly.feed, ImageFeed):
             self.assembly.space.accelerate()
@@ -218,7 +212,7 @@ class Session:
         # A process that ends takes the others with it.
         self.fabric.barrier()
         return (
-            f"{failure}; {self._kept()}. {again}; a lower train.lr or fabric.precision=32-true may help, "
+            f"{failure}; {kept_by(self.folder)}. {again}; a lower train.lr or fabric.precision=32-true may help, "
             "train.skip_nonfinite leaves out some"
         )
 
@@ -259,13 +253,7 @@ class Session:
     @cached_property
     def loss_rows(self) -> dict[str, str]:
         """What the space itself loses of the first images, as rows of the screen; measured once."""
-        if not self.assembly.space.lossy:
-            return {}
-        count = reconstructed_images(self.assembly, self.fabric.device)
-        images, _ = next(fixed_batches(self.assembly.source, range(count), count))
-        images = images.to(self.fabric.device)
-        ratio = mean_psnr(self.assembly.space.reconstruct(images), to_unit(images))
-        return {"reconstruction": f"{ratio:.2f} dB PSNR, mean of {count} images"}
+        return loss_rows(self.assembly, self.fabric.device)
 
     def _describe_folder(self) -> None:
         self.data.note()
