@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from .shown import relative
+
 _UNQUOTED = re.compile(r"[\w./~@+-]+")
 """Text that a list of the command line takes as it is."""
 
@@ -25,7 +27,5 @@ def plugin_words(recipe: Mapping[str, Any]) -> list[str]:
 
 
 def _list_item(path: Path) -> str:
-    from .console import relative  # noqa: PLC0415 - it loads rich, which looking at parts does without
-
     text = relative(path)
     return text if _UNQUOTED.fullmatch(text) else json.dumps(text, ensure_ascii=False)

@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
-from pathlib import Path
 from typing import IO, cast
 
 from rich.console import Console
@@ -15,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .output import LastingStream
+from .shown import duration
 
 RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
 """Environment variables by which launchers number the processes of a run."""
@@ -132,27 +132,3 @@ class TrainingProgress:
         if self.progress.disable and (step - self.last_line >= self.lines_every or step == self.total):
             self.last_line = step
             self.console.say(f"step {step}/{self.total}  {status}  {duration(seconds_left)} left")
-
-
-def relative(path: Path) -> str:
-    """Return a path as it is typed from here."""
-    try:
-        return str(path.resolve().relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)
-
-
-def duration(seconds: float) -> str:
-    """Return a time as a person reads it."""
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def size(count: float) -> str:
-    """Return bytes as a person reads them."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:,.2f} TB"

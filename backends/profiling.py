@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile, schedule
 
-from .console import relative
+from .shown import relative
 
 PROFILE = "profile"
 SKIPPED, WARMED, TRACED = 5, 2, 5

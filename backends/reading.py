@@ -12,10 +12,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from ..components.data.source import blocks_of, lose, lost_by
-from .console import size
 from .errors import UserError, system_line
 from .loader import Batch, BatchPlan, Feed, Key, MicroBatches
 from .settings import TrainSettings
+from .shown import size
 
 SHARED = "/dev/shm"  # noqa: S108
 LIMIT = 1800

@@ -15,10 +15,10 @@ from ..components.images import mean_psnr, to_unit
 from ..components.registry import find
 from ..components.settings import Settings
 from .assembly import Assembly
-from .console import relative
 from .hardware import precision_reason
 from .loader import BatchPlan, fixed_batches
 from .settings import EvaluateSettings
+from .shown import relative
 
 PARTS = ("data", "tokenizer", "encoder", "projection", "denoiser", "process", "guidance", "sampler")
 """Sections of a recipe that are a part, in the order in which they are shown."""

@@ -20,7 +20,7 @@ from .checkpointing.room import require_room
 from .checkpointing.store import checkpoint_at, checkpoints, damage, remove_leftovers, set_damaged_aside
 from .checkpointing.weights import load_newest, load_weights
 from .command_line import command, plugin_words
-from .console import RunConsole, relative
+from .console import RunConsole
 from .drawing import RunDrawing
 from .errors import Interrupted, RunFailed, system_line
 from .evaluation.protocol import answers, matches
@@ -43,6 +43,7 @@ from .run_data import RunData
 from .run_folder import ENVIRONMENT, RECIPE, RunFolder, Values, same_run
 from .screen import loss_rows, screen_rows
 from .semantic_health import SemanticHealth, summary
+from .shown import relative
 from .training import NotFinite, Trainer, due
 
 

@@ -13,11 +13,12 @@ from ..backends.caching.feed import CachedFeed
 from ..backends.caching.folder import MANIFEST, CacheFolder, Key, Store, stores_below
 from ..backends.caching.forms import FeatureForm
 from ..backends.caching.job import CacheJob
-from ..backends.console import RunConsole, relative
+from ..backends.console import RunConsole
 from ..backends.errors import UserError
 from ..backends.launching import launch
 from ..backends.loader import Feed, ImageFeed
 from ..backends.run_folder import differences
+from ..backends.shown import relative
 from ..backends.space import Space
 from ..components.data.source import Source
 from ..components.projections.projection import Projection

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..backends.checkpointing.store import newest_checkpoint, step_of
 from ..backends.checkpointing.weights import load_weights
-from ..backends.console import RunConsole, relative
+from ..backends.console import RunConsole
 from ..backends.errors import UserError
 from ..backends.evaluation.protocol import Alike, answers, clashes
 from ..backends.evaluation.records import Record, record_path, score_lines, scores_of
@@ -19,6 +19,7 @@ from ..backends.launching import launch, leave
 from ..backends.reporting.run_report import refresh_run_report
 from ..backends.run_data import read_record
 from ..backends.run_folder import RunFolder
+from ..backends.shown import relative
 from ..components.data.source import Source
 from . import derive
 from .assemble import build_encoder, build_source, image_model

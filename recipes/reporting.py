@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from ..backends.console import size
 from ..backends.footprint import Footprint
 from ..backends.screen import batch_row, parameter_row, steps_row
+from ..backends.shown import size
 from . import derive
 from .recipe import Recipe
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from ..console import size
 from ..hardware import device_name, environment
+from ..shown import size
 from .ceiling import Ceiling
 from .results import Measured, Report
 from .rounds import Timer, ratio, spread

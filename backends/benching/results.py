@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ..console import size
+from ..shown import size
 from .rounds import Spread
 
 

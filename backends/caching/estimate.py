@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 
 from ...components.data.source import Source
-from ..console import size
 from ..metering import count_flops
 from ..model import JointModel
+from ..shown import size
 from ..space import Space
 from .forms import FeatureForm
 

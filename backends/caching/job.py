@@ -14,12 +14,13 @@ from torch import Tensor, distributed
 
 from ...components.data.record import SourceRecord
 from ...components.data.source import Source
-from ..console import RunConsole, relative, size
+from ..console import RunConsole
 from ..errors import RunFailed, UserError
 from ..hardware import free_disk
 from ..loader import ImageFeed, batches_at, pieces
 from ..processes import FabricMerge
 from ..run_lock import LOCK
+from ..shown import relative, size
 from ..space import Space
 from .estimate import Cost
 from .folder import Store

@@ -6,12 +6,12 @@ import math
 
 from torch import nn
 
-from ..console import size
 from ..errors import UserError
 from ..hardware import free_disk
 from ..metering import bytes_of
 from ..run_folder import RunFolder
 from ..settings import TrainSettings
+from ..shown import size
 from .store import checkpoints
 
 

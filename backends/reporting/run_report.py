@@ -13,8 +13,9 @@ import yaml
 from ...components.messages import first_line
 from ...components.registry import KINDS
 from ..command_line import command, plugin_words
-from ..console import RunConsole, relative
+from ..console import RunConsole
 from ..files import MissingFile, UnreadableFile, write_atomically
+from ..shown import relative
 from .charts import Chart
 from .curves import logged, training_charts
 from .embedding import SMALLER, WIDEST, Picture, embed, embedded_height

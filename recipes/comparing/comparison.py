@@ -11,7 +11,7 @@ from typing import Any
 from PIL import Image
 
 from ...backends.checkpointing.store import checkpoints, step_of
-from ...backends.console import RunConsole, is_first_process, relative
+from ...backends.console import RunConsole, is_first_process
 from ...backends.errors import UserError
 from ...backends.evaluation.protocol import clashes, comparable, digest
 from ...backends.evaluation.records import Record
@@ -35,6 +35,7 @@ from ...backends.reporting.comparison_data import (
 from ...backends.reporting.comparison_report import write_comparison_report
 from ...backends.reporting.page import FILE as REPORT
 from ...backends.run_folder import RunFolder, folder_name
+from ...backends.shown import relative
 from ...components.system_names import is_system_name
 from .. import derive
 from ..evaluating import RunScorer, require_scores

@@ -7,8 +7,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from ...backends.console import RunConsole, duration
+from ...backends.console import RunConsole
 from ...backends.run_folder import RunFolder
+from ...backends.shown import duration
 from .rows import Member, TableRow, found_run, trained_alike, trained_run
 
 

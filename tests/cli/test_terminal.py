@@ -19,8 +19,9 @@ import pytest
 from conftest import QUICK, QUICK_JOINT
 from rich.console import Console
 
-from latsem.backends.console import RunConsole, duration
+from latsem.backends.console import RunConsole
 from latsem.backends.screen import part_words
+from latsem.backends.shown import duration
 from latsem.components.registry import KINDS, Part, available
 from latsem.components.settings import Settings
 from latsem.recipes import load
