@@ -9,6 +9,18 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 
+class NotFinite(Exception):  # noqa: N818
+    """The loss or the gradient of a step was not finite; the state is that before it.
+
+    Attributes:
+        values: what came out of it, if this process knows all of it.
+    """
+
+    def __init__(self, step: int, values: dict[str, Tensor]) -> None:
+        super().__init__(f"step {step}: the loss or the gradient is not finite")
+        self.step, self.values = step, values
+
+
 class FiniteGuard:
     """Keeps steps whose loss or gradient is not finite away from the weights, without reading from the device.
 

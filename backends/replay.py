@@ -20,6 +20,7 @@ from .assembly import ImageModel
 from .checkpointing.weights import fill
 from .errors import UserError
 from .files import Shape, Text, json_object
+from .guard import NotFinite
 from .loader import LABEL, BatchPlan, step_batches
 from .model import JointModel
 from .objective import Objective
@@ -27,7 +28,7 @@ from .settings import TrainSettings
 from .sharding.tensors import in_main_memory
 from .space import Encoded
 from .tensor_files import load_tensors, open_tensors, save_tensors
-from .training import NotFinite, Trainer
+from .training import Trainer
 from .updates import make_optimizer
 
 _NOTE = "latsem replay"

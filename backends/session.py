@@ -30,6 +30,7 @@ from .failures import kept_by, one_line_failures
 from .files import write_atomically, write_json
 from .fitting import fit_statistics
 from .generation import ImageGenerator
+from .guard import NotFinite
 from .hardware import device_name, environment, release_freed_memory, resolve_precision
 from .launching import launch, leave
 from .loader import ImageFeed, batch_plan
@@ -44,7 +45,7 @@ from .run_folder import ENVIRONMENT, RECIPE, RunFolder, Values, same_run
 from .screen import loss_rows, screen_rows
 from .semantic_health import SemanticHealth, summary
 from .shown import relative
-from .training import NotFinite, Trainer, due
+from .training import Trainer, due
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, closing
 from functools import partial
+from threading import Lock
 
 import torch
 from lightning_fabric import Fabric
@@ -20,7 +21,7 @@ from .checkpointing.store import checkpoints
 from .checkpointing.writing import CheckpointWriter
 from .compiling import compile_blocks
 from .console import RunConsole, TrainingProgress
-from .guard import FiniteGuard
+from .guard import FiniteGuard, NotFinite
 from .interrupt import StopRequest
 from .loader import LABEL, Batch, BatchPlan
 from .log import MetricLog
@@ -44,16 +45,8 @@ def due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
 
 
-class NotFinite(Exception):  # noqa: N818
-    """The loss or the gradient of a step was not finite; the state is that before it.
-
-    Attributes:
-        values: what came out of it, if this process knows all of it.
-    """
-
-    def __init__(self, step: int, values: dict[str, Tensor]) -> None:
-        super().__init__(f"step {step}: the loss or the gradient is not finite")
-        self.step, self.values = step, values
+ONE_BACKWARD = Lock()
+"""Fabric knows by a flag of the whole process that a backward pass is its own: two threads take turns."""
 
 
 class _CutOffReading(Exception):  # noqa: N818
@@ -339,7 +332,7 @@ class Trainer:
         with self.stages(FORWARD):
             terms, log = self.layout.wrapped(self.objective.batch(batch.encoded, batch.labels, draws, places))
             loss = torch.stack(list(terms.values())).sum()
-        with self.stages(BACKWARD):
+        with self.stages(BACKWARD), ONE_BACKWARD:
             self.fabric.backward(loss / self.plan.accumulation)
         return {"loss": loss.detach(), **{f"loss/{name}": term.detach() for name, term in terms.items()}, **log}
 

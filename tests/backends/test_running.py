@@ -4,6 +4,7 @@ import copy
 import gc
 import json
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -136,6 +137,22 @@ def test_the_same_seed_gives_the_same_weights_bit_for_bit(tmp_path: Path) -> Non
     assert scored == again
 
 
+def test_runs_in_two_threads_are_those_of_one_after_the_other(tmp_path: Path) -> None:
+    def run(root: str, seed: int) -> Path:
+        recipe = load("pixel_coredi", [*QUICK_JOINT, "train.steps=12", f"train.seed={seed}"])
+        return recipe.run(root=tmp_path / root, quiet=True).folder
+
+    alone = [run("alone", seed) for seed in (1, 2)]
+    with ThreadPoolExecutor(2) as pool:
+        beside = list(pool.map(run, ("beside", "beside"), (1, 2)))
+    for one, other in zip(alone, beside, strict=True):
+        for which in ("model", "ema", "optimizer"):
+            assert equal(weights(one, which), weights(other, which))
+        assert [record["scores"] for record in scores_of(RunFolder(one))] == [
+            record["scores"] for record in scores_of(RunFolder(other))
+        ]
+
+
 @pytest.mark.parametrize(("data", "stop_at"), [("shapes", 1), ("shapes", 3), ("webdataset", 3)])
 def test_stopping_and_going_on_equals_not_stopping(
     tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch, data: str, stop_at: int
@@ -192,11 +209,15 @@ def test_an_image_depends_on_its_seed_and_not_on_what_is_drawn_beside_it(tmp_pat
     assert not torch.allclose(many, result.sample(7, seed=5))
 
 
-def test_a_run_can_be_opened_with_another_sampler_and_guidance(tmp_path: Path) -> None:
+def test_a_run_can_be_opened_with_another_sampler_and_guidance(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = load("pixel_coredi", QUICK_JOINT).run(root=tmp_path, quiet=True).folder
     plain = open_run(folder).draw_samples(5, 0)
     guided = open_run(folder, ["guidance.scale=3", "sampler=euler"]).draw_samples(5, 0)
     assert plain != guided and plain.is_file() and guided.is_file()
+    # The run's steps are those of its own sampler.
+    assert "'euler' instead of 'heun': steps is 50, its default (2 was set" in capsys.readouterr().err
     with pytest.raises(UserError, match="5 classes"):
         open_run(folder).draw_samples(5, 0, 9)
     with pytest.raises(UserError, match="not a run folder"):
