@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -72,9 +73,13 @@ def _as_it_is(recipe: Values) -> Values:
     return recipe
 
 
-PLACED = ("devices", "num_nodes", "strategy")
-"""Of a recipe's section `fabric`: where it is computed. A run stays the same run elsewhere, for nothing that is drawn
-depends on it; sums may differ in their last digits."""
+PLACED: Mapping[str, tuple[str, ...]] = {"fabric": ("devices", "num_nodes", "strategy"), "train": ("workers",)}
+"""By section of a recipe: where a run is computed and read. It stays the same run elsewhere, for nothing that is drawn
+depends on it; with other devices sums may differ in their last digits."""
+
+
+CHANGED = "changed"
+"""The row of the start-up screen that holds the changes of the command line."""
 
 
 def same_run(one: Values, other: Values) -> bool:
@@ -84,14 +89,23 @@ def same_run(one: Values, other: Values) -> bool:
 
 def identity(recipe: Values) -> Values:
     """Return what makes a run the run it is: not where it is computed, and of plug-ins not where they lie."""
-    fabric = {key: value for key, value in recipe.get("fabric", {}).items() if key not in PLACED}
+    sections = {
+        section: {key: value for key, value in recipe.get(section, {}).items() if key not in keys}
+        for section, keys in PLACED.items()
+    }
     plugins = [_plugin(plugin) for plugin in recipe.get("plugins", ())]
-    return {**recipe, "fabric": fabric, "plugins": plugins}
+    return {**recipe, **sections, "plugins": plugins}
 
 
 def _plugin(plugin: Any) -> Any:
     """Return the digest of a plug-in, of one of an older run its name."""
     return plugin.get("sha256") or Path(plugin["file"]).name if isinstance(plugin, dict) else plugin
+
+
+def _with_steps(changes: str, steps: int) -> str:
+    """Return the row of what was changed on the command line, for a run of more steps."""
+    others = [word for word in shlex.split(changes) if not word.startswith("train.steps=")]
+    return shlex.join([*others, f"train.steps={steps}"])
 
 
 class RunFolder:
@@ -180,9 +194,11 @@ class RunFolder:
     def note_place(self, recipe: Values) -> None:
         """Note where the run goes on, so that what is done with it later is done there, too; for who holds it alone."""
         values = self._read()
-        noted = {**values["recipe"].get("fabric", {}), **{key: recipe["fabric"][key] for key in PLACED}}
-        if noted != values["recipe"].get("fabric"):
-            write_json(self.resolved, {**values, "recipe": {**values["recipe"], "fabric": noted}})
+        noted = dict(values["recipe"])
+        for section, keys in PLACED.items():
+            noted[section] = {**noted.get(section, {}), **{key: recipe[section][key] for key in keys}}
+        if noted != values["recipe"]:
+            write_json(self.resolved, {**values, "recipe": noted})
 
     def note_screen(self, rows: Mapping[str, str]) -> None:
         """Note what the start-up screen shows now: a run that was extended has other steps; for who holds it alone."""
@@ -193,11 +209,14 @@ class RunFolder:
 
     def become(self, recipe: Values) -> None:
         """Make this the run of a recipe of more steps, or of data at another place; for who holds it alone."""
-        values = self._read()
-        if recipe["train"]["steps"] > values["recipe"]["train"]["steps"]:
+        values, steps = self._read(), recipe["train"]["steps"]
+        rows = dict(values.get("resolved", {}))
+        if steps > values["recipe"]["train"]["steps"]:
             # In this order: a run of more steps must not look done.
             self.done.unlink(missing_ok=True)
-        write_json(self.resolved, {**values, "recipe": recipe})
+            if CHANGED in rows:
+                rows[CHANGED] = _with_steps(rows[CHANGED], steps)
+        write_json(self.resolved, {**values, "recipe": recipe, "resolved": rows})
 
     def num_classes(self) -> int:
         """Return the number of classes of the data that the run was trained on.

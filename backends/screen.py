@@ -17,6 +17,7 @@ from ..components.settings import Settings
 from .assembly import Assembly
 from .hardware import precision_reason
 from .loader import BatchPlan, fixed_batches
+from .run_folder import CHANGED
 from .settings import EvaluateSettings
 from .shown import relative
 
@@ -37,7 +38,7 @@ def screen_rows(
     epochs = train.steps * train.batch_size / len(assembly.source)
     streams, chosen = assembly.streams.items(), assembly.fabric.precision == "auto"
     return {
-        **({"changed": shlex.join(assembly.overrides)} if assembly.overrides else {}),
+        **({CHANGED: shlex.join(assembly.overrides)} if assembly.overrides else {}),
         **{kind: part_words(kind, assembly.recipe[kind]) for kind in kinds},
         "device": device,
         "precision": precision + (f" (auto{precision_reason(assembly.fabric)})" if chosen else ""),

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from ..backends.command_line import command, plugin_words
 from ..backends.errors import UserError
-from ..backends.run_folder import PLUGINS, RunFolder, differences
+from ..backends.run_folder import PLUGINS, RunFolder, differences, identity
 from . import derive
 from .combining import combine
 from .layers import command_line, file_layers, find_recipe, override, recipe_name
@@ -159,7 +159,7 @@ def of_run(run: RunFolder, overrides: Sequence[str] = (), *, data: DataUse = "un
         hint = [f"{run.path}: was trained with plug-ins; if parts are missing, name them: {command(*named)}"]
         raise UserError(*error.problems, *(hint if named and not plugins else ()), *_of_other_version(run)) from None
     before, after = (
-        {key: value for key, value in each.resolved().items() if key in TRAINED}
+        {key: value for key, value in identity(each.resolved()).items() if key in TRAINED}
         for each in (from_values(name, values, data="unused"), recipe)
     )
     changed = differences(before, after)

@@ -70,7 +70,8 @@ def extended(recipe: Recipe, extensions: Sequence[str]) -> Recipe:
 
 
 def _require_places(changes: Sequence[str], begun: Recipe) -> None:
-    allowed = [f"fabric.{key}" for key in PLACED] + [f"data.{key}" for key in begun.settings.data.places]
+    allowed = [f"{section}.{key}" for section, keys in PLACED.items() for key in keys]
+    allowed += [f"data.{key}" for key in begun.settings.data.places]
     for change in changes:
         if change.partition("=")[0] not in (*allowed, "plugins"):
             raise UserError(

@@ -28,6 +28,7 @@ def test_a_run_that_is_extended_is_the_run_of_as_many_steps(tmp_path: Path) -> N
     longer = resume(short, ["steps=8"], quiet=True).folder
     shown = json.loads((short / "resolved.json").read_text())["resolved"]
     assert shown["steps"].startswith("8 = ") and "8 = " in (short / "report.html").read_text()
+    assert "train.steps=8" in shown["changed"] and "train.steps=4" not in shown["changed"]
     whole = load("pixel_coredi", LONGER).run(root=tmp_path / "b", quiet=True).folder
     assert longer == short and json.loads((short / "done.json").read_text())["step"] == 8
     for file in ("model", "ema", "optimizer", "meter"):
@@ -39,6 +40,17 @@ def test_a_run_that_is_extended_is_the_run_of_as_many_steps(tmp_path: Path) -> N
     # From now on it is that recipe's run, and no longer the shorter one's.
     assert load("pixel_coredi", LONGER).run(root=tmp_path / "a", quiet=True).folder == short
     assert load("pixel_coredi", QUICK_JOINT).run(root=tmp_path / "a", quiet=True).folder != short
+
+
+def test_how_many_processes_read_makes_no_other_run(tmp_path: Path) -> None:
+    recipe = load("pixel_jit", [*QUICK, "evaluate.samples=0"])
+    folder = recipe.run(root=tmp_path / "a", quiet=True).folder
+    with_readers = load("pixel_jit", [*QUICK, "evaluate.samples=0", "train.workers=1"])
+    assert with_readers.run(root=tmp_path / "a", quiet=True).folder == folder
+    resume(folder, ["steps=6"], ["train.workers=1"], quiet=True)
+    assert json.loads((folder / "resolved.json").read_text())["recipe"]["train"]["workers"] == 1
+    whole = load("pixel_jit", [*QUICK, "evaluate.samples=0", "train.steps=6"]).run(root=tmp_path / "b", quiet=True)
+    assert same_tensors(checkpoint_tensors(folder, "model"), checkpoint_tensors(whole.folder, "model"))
 
 
 def test_a_run_is_resumed_without_its_recipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
