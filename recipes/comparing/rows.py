@@ -16,6 +16,7 @@ from ...backends.run_folder import RunFolder
 from ...components.user_cache import expanded
 from ..assemble import open_session
 from ..evaluating import RunScorer, implied_guidance, scored_recipe
+from ..layers import COMMAND_LINE
 from ..recipe import Recipe, completed, from_values, load
 from .study import RowSettings, TableSettings
 
@@ -52,7 +53,17 @@ def table_rows(table: TableSettings, seeds: Sequence[int], changes: Sequence[str
         UserError: every problem of the first row that has some.
     """
     everywhere = [*changes, *table.changes]
-    return [TableRow(name, _members(row, seeds, everywhere)) for name, row in table.rows.items()]
+    return [TableRow(name, _row_members(name, row, seeds, everywhere)) for name, row in table.rows.items()]
+
+
+def _row_members(name: str, row: RowSettings, seeds: Sequence[int], changes: Sequence[str]) -> list[Member]:
+    try:
+        return _members(row, seeds, changes)
+    except UserError as error:
+        if not row.place:
+            raise
+        problems = [problem.removeprefix(f"{COMMAND_LINE}: ") for problem in error.problems]
+        raise UserError(*[f"{row.place}: row '{name}': {problem}" for problem in problems]) from None
 
 
 def _members(row: RowSettings, seeds: Sequence[int], changes: Sequence[str]) -> list[Member]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, PrivateAttr, ValidationError, field_validator
 
 from ...backends.errors import UserError
 from ...backends.settings import MAX_SEED
@@ -29,6 +29,16 @@ class RowSettings(Settings):
     recipe: str = ""
     changes: list[str] = Field(default_factory=list)
     runs: list[Path] = Field(default_factory=list)
+    _place: str = PrivateAttr("")
+
+    @property
+    def place(self) -> str:
+        """`file:line` of a row of a study; empty for one of the command line."""
+        return self._place
+
+    def stands_at(self, place: str) -> None:
+        """Note `file:line`."""
+        self._place = place
 
 
 class TableSettings(Settings):
@@ -109,9 +119,13 @@ def read_study(path: Path) -> StudySettings:
     """
     sourced = combine([[_read(path)]], StudySettings)
     try:
-        return StudySettings.model_validate(sourced.values)
+        study = StudySettings.model_validate(sourced.values)
     except ValidationError as error:
         raise UserError(*[problem_line(sourced, each["loc"], each["msg"]) for each in error.errors()]) from None
+    for index, table in enumerate(study.tables):
+        for name, row in table.rows.items():
+            row.stands_at(sourced.places.get(("tables", index, "rows", name), str(path)))
+    return study
 
 
 def _read(path: Path) -> Sourced:

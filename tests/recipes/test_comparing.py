@@ -290,6 +290,19 @@ def test_a_study_is_read_with_every_mistake_at_its_line(tmp_path: Path) -> None:
             study_of([str(good)], seeds, [], sweeps)
 
 
+def test_a_mistake_in_a_row_is_told_with_its_line(
+    tmp_path: Path, cli: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    study = tmp_path / "study.yaml"
+    study.write_text("tables:\n  - rows:\n      a: pixel_jit\n      b: pixel_jit trian.steps=3 train.lr=fast\n")
+    said = cli("compare", study)
+    assert said.returncode == 2
+    lines = said.stderr.splitlines()
+    assert [line.partition(": row 'b': ")[0] for line in lines] == [f"{study}:4"] * 2
+    assert any("trian: unknown key, did you mean 'train'?" in line for line in lines)
+    assert any("train.lr: " in line for line in lines)
+
+
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
