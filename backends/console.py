@@ -39,16 +39,20 @@ class LastingConsole(Console):
 
 
 @cache
-def _console(*, quiet: bool) -> Console:
+def _console(*, quiet: bool, stderr: bool = False) -> Console:
     # One for all: lines of one console would be written into the bar of another.
-    return LastingConsole(quiet=quiet, highlight=False, soft_wrap=True)
+    return LastingConsole(quiet=quiet, stderr=stderr, highlight=False, soft_wrap=True)
 
 
 class RunConsole:
-    """Start-up screen, progress and last words. Silent on every process but the first."""
+    """Start-up screen, progress and last words. Silent on every process but the first.
 
-    def __init__(self, *, quiet: bool = False) -> None:
-        self.console = _console(quiet=quiet)
+    Args:
+        stderr: write to standard error: for commands whose output is read by programs.
+    """
+
+    def __init__(self, *, quiet: bool = False, stderr: bool = False) -> None:
+        self.console = _console(quiet=quiet, stderr=stderr)
 
     def screen(self, title: str, rows: Mapping[str, str]) -> None:
         """Show a titled table of two columns."""

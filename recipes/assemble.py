@@ -214,8 +214,8 @@ def open_run(folder: Path, overrides: Sequence[str] = ()) -> TrainedRun:
     _refuse_scoring(overrides)
     recipe = of_run(run, overrides)
     opened = TrainedRun(image_model(recipe, run.num_classes()), run)
-    console = RunConsole(quiet=not opened.fabric.is_global_zero)
-    for warning in derive.label_warnings(recipe.settings, run.num_classes()):
+    console = RunConsole(quiet=not opened.fabric.is_global_zero, stderr=True)
+    for warning in dict.fromkeys([*recipe.warnings, *derive.label_warnings(recipe.settings, run.num_classes())]):
         console.warn(warning)
     return opened
 

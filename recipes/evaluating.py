@@ -43,8 +43,9 @@ def evaluate_run(folder: Path, overrides: Sequence[str] = ()) -> Path:
     console = RunConsole(quiet=not scorer.fabric.is_global_zero)
     if scorer.source is not None and not any(change.startswith("data") for change in overrides):
         _warn_of_other_data(run, scorer.source, console)
-    if recipe.settings.evaluate.guided:
-        for warning in derive.label_warnings(recipe.settings, run.num_classes()):
+    of_guidance = list(derive.label_warnings(recipe.settings, run.num_classes()))
+    for warning in dict.fromkeys([*recipe.warnings, *of_guidance]):
+        if recipe.settings.evaluate.guided or warning not in of_guidance:
             console.warn(warning)
     for line in score_lines(record):
         console.say(line)
