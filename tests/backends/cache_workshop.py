@@ -25,6 +25,8 @@ class Workshop:
 
     def recipe(self, name: str = "latent_redi", *overrides: str) -> Recipe:
         quick = QUICK if name in ("latent_sit", "pixel_jit") else QUICK_JOINT
+        if any(change.startswith("data=") for change in overrides):
+            quick = tuple(change for change in quick if not change.startswith("data."))
         return load(name, [*quick, f"cache.folder={self.root / 'caches'}", "cache.shard_images=64", *overrides])
 
     def make(self, name: str = "latent_redi", *overrides: str, replace: bool = False) -> Recipe:

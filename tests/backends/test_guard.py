@@ -100,7 +100,7 @@ BREAKS: dict[str, Break] = {
 
 
 def failed(message: str) -> tuple[int, Path]:
-    found = re.search(r"step (\d+): .*'latsem replay (\S+)'", message)
+    found = re.search(r"step (\d+): .* latsem replay (\S+) computes it again", message)
     assert found, message
     return int(found[1]), Path(found[2])
 
@@ -233,6 +233,6 @@ def test_what_is_no_replay_file_is_one_line(tmp_path: Path) -> None:
     text.write_text("no")
     weights = load("pixel_jit", [*QUICK, "evaluate.samples=0"]).run(root=tmp_path, quiet=True).folder
     others = (text, tmp_path / "missing", next(weights.glob("checkpoints/*/model.safetensors")))
-    for path in others:
-        with pytest.raises(UserError, match=f"{path}: not a replay file"):
+    for path, said in zip(others, ("damaged", "is missing", "not a replay file"), strict=True):
+        with pytest.raises(UserError, match=f"{path}: {said}"):
             replay_file(path)

@@ -153,7 +153,7 @@ def test_compiled_blocks_learn_the_same_in_parts_and_in_copies(
     recipe: Path, cli: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With the real compiler, which each process gives a trial and one graph for all blocks."""
-    changes = [*SMALL, "denoiser.depth=2", "fabric.devices=2", "train.picture_images=0"]
+    changes = [*SMALL, "denoiser.depth=2", "fabric.devices=2", "train.picture_images=0", "fabric.precision=32-true"]
     plain = load(recipe, [*changes, "fabric.devices=1"]).run(root=tmp_path / "plain", quiet=True).folder
     monkeypatch.setenv("COMPILED", "1")
     for strategy in ("ddp", "fsdp"):
@@ -179,7 +179,9 @@ def test_a_run_goes_on_with_any_number_of_devices_and_any_strategy(
     monkeypatch.delenv("STOP_AT")
     (folder,) = (tmp_path / "runs" / "watched").iterdir()
     assert RunFolder(folder).recipe()["fabric"]["devices"] == 2
-    with pytest.raises(UserError, match=r"'train.lr=1': a run goes on as it is; only fabric\.devices, .* may change"):
+    with pytest.raises(
+        UserError, match=r"'train.lr=1': a run is resumed as it is; only fabric\.devices, .* may change"
+    ):
         resume(folder, places=["train.lr=1"])
     resume(folder, places=["fabric.devices=1"], quiet=True)
     assert RunFolder(folder).recipe()["fabric"]["devices"] == 1

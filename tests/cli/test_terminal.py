@@ -61,7 +61,8 @@ def test_a_terminal_sees_what_is_being_done_and_a_log_does_not(cli: Cli, tmp_pat
 
     drawn = on_a_terminal(tmp_path, "sample", "runs/pixel_coredi/a", "-n", "130")
     counted = {int(number) for number in re.findall(r"images .*?(\d+)/130", drawn)}
-    assert {0, 130} <= counted and len(counted) > 3
+    # How often the bar is drawn in between depends on the machine.
+    assert {0, 130} <= counted
     alone = cli("sample", "runs/pixel_coredi/a", "-n", "130")
     assert len(alone.stdout.splitlines()) == 1 and not alone.stderr
 
@@ -118,7 +119,7 @@ def test_the_screen_names_every_part_and_what_was_changed(tmp_path: Path) -> Non
     assert rows["denoiser"] == "jit fusion=merged attention=auto depth=1 width=32 heads=2"
 
 
-@pytest.mark.parametrize("name", [name for name in shipped_recipes() if not name.startswith("imagenet")])
+@pytest.mark.parametrize("name", [name for name in shipped_recipes() if "/" not in name])
 def test_a_screen_without_changes_has_no_row_of_them(name: str, tmp_path: Path) -> None:
     session = open_session(load(name), root=tmp_path, quiet=True)
     assert "changed" not in session._screen_rows() and not list(tmp_path.iterdir())

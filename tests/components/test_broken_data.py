@@ -193,7 +193,11 @@ def read_npz(path: Path) -> None:
 
 
 WAYS: list[Callable[[bytes, random.Random], bytes]] = [cut, overwritten, lambda c, chance: flipped(c, chance, 5)]
-READERS: dict[str, Callable[[Path], Any]] = {"tar": read_tar, "npz": read_npz, "pt": read_checkpoint}
+READERS: dict[str, Callable[[Path], Any]] = {
+    "tar": read_tar,
+    "npz": read_npz,
+    "pt": lambda path: read_checkpoint(path, ("weight",)),
+}
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -173,10 +173,10 @@ def test_folders_of_awkward_names_are_the_folders_that_are_read(name: str, tmp_p
     [
         (["evaluate.reference=0500"], {"images": 500}),
         (["evaluate.reference=5_000"], {"images": 5000}),
-        (["evaluate.reference=a b.npz"], {"file": Path("a b.npz")}),
-        (["evaluate.reference=./500"], {"folder": Path("500")}),
-        (["evaluate.reference.images=500", "evaluate.reference=x"], {"images": 500, "folder": Path("x")}),
-        (["evaluate.reference=x", "evaluate.reference.images=500"], {"images": 500, "folder": Path("x")}),
+        (["evaluate.reference=a b.npz"], {"file": Path("a b.npz").absolute()}),
+        (["evaluate.reference=./500"], {"folder": Path("500").absolute()}),
+        (["evaluate.reference.images=500", "evaluate.reference=x"], {"images": 500, "folder": Path("x").absolute()}),
+        (["evaluate.reference=x", "evaluate.reference.images=500"], {"images": 500, "folder": Path("x").absolute()}),
     ],
 )
 def test_the_short_forms_of_a_reference(overrides: list[str], expected: dict[str, Any]) -> None:
