@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -11,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import QUICK, QUICK_JOINT
+from conftest import QUICK
 from PIL import Image
+from scored_runs import SCORED, record_of, unscored_run
 
 from latsem.backends.errors import RunFailed, UserError
 from latsem.backends.evaluation.protocol import clashes
@@ -24,22 +24,10 @@ from latsem.recipes import load
 from latsem.recipes.assemble import assemble
 from latsem.recipes.evaluating import evaluate_run
 
-ALL = "evaluate.metrics=[frechet, {name: kernel, subset_size: 20}, precision_recall, density_coverage]"
-
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a run of a few steps, not scored."""
-    recipe = load("latent_redi", [*QUICK_JOINT, "evaluate.samples=0"])
-    return recipe.run(root=tmp_path_factory.mktemp("runs"), quiet=True).folder
-
-
-SCORED = ["evaluate.samples=66", ALL]
-
-
-def record_of(path: Path) -> dict[str, object]:
-    record: dict[str, object] = json.loads(path.read_text())
-    return record
+    return unscored_run(tmp_path_factory.mktemp("runs"))
 
 
 def test_damaged_reference_files_are_one_line(tmp_path: Path) -> None:

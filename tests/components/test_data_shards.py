@@ -16,15 +16,14 @@ from typing import Any
 import pytest
 import torch
 from conftest import add_member, write_shards
-from PIL import Image
 from pydantic import ValidationError
+from shard_files import opened, png
 
 from latsem.backends.loader import BatchPlan, ImageFeed
 from latsem.backends.pixel import PixelSpace
 from latsem.backends.reading import training_batches
 from latsem.components.data import index_cache, tar_index
 from latsem.components.data.patterns import expand_braces
-from latsem.components.data.webdataset import WebDataset
 from latsem.components.registry import create
 
 
@@ -32,17 +31,6 @@ from latsem.components.registry import create
 def shards(photos: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     return write_shards(photos)
-
-
-def opened(shards: object, **values: object) -> WebDataset:
-    source: WebDataset = create("data", "webdataset", shards=shards, **values)
-    return source
-
-
-def png(colour: int, side: int = 8) -> bytes:
-    content = io.BytesIO()
-    Image.new("RGB", (side, side), (colour, colour, colour)).save(content, "png")
-    return content.getvalue()
 
 
 def tar_of(path: Path, files: dict[str, bytes]) -> str:

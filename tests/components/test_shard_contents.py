@@ -10,20 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import add_member
 from PIL import Image
-
-from latsem.components.data.webdataset import WebDataset
-from latsem.components.registry import create
-
-
-def opened(shards: object, **values: object) -> WebDataset:
-    source: WebDataset = create("data", "webdataset", shards=shards, **values)
-    return source
-
-
-def png(colour: int, side: int = 8) -> bytes:
-    content = io.BytesIO()
-    Image.new("RGB", (side, side), (colour, colour, colour)).save(content, "png")
-    return content.getvalue()
+from shard_files import opened, png
 
 
 def sample(number: int, label: int) -> list[tuple[str, bytes]]:
