@@ -196,7 +196,8 @@ class RunFolder:
         values = self._read()
         noted = dict(values["recipe"])
         for section, keys in PLACED.items():
-            noted[section] = {**noted.get(section, {}), **{key: recipe[section][key] for key in keys}}
+            now = recipe.get(section, {})
+            noted[section] = {**noted.get(section, {}), **{key: now[key] for key in keys if key in now}}
         if noted != values["recipe"]:
             write_json(self.resolved, {**values, "recipe": noted})
 

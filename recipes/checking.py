@@ -54,7 +54,8 @@ class ShapeSource:
 
     def describe(self) -> str:
         """Return its size."""
-        return f"{self.images:,} images, {self.num_classes} classes"
+        word = "class" if self.num_classes == 1 else "classes"
+        return f"{self.images:,} images, {self.num_classes} {word}"
 
 
 def footprint(recipe: Recipe, planned: PlannedDevice | None = None) -> Footprint:

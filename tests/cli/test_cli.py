@@ -406,4 +406,4 @@ def test_a_run_with_a_plug_in_says_so_and_runs_it_only_where_it_is_named(cli: Cl
     assert (
         f"{folder}: was trained with plug-ins; if parts are missing, name them: 'plugins=[mine.py]'" in without.stderr
     )
-    assert named.returncode == 0 and named.stderr == "running plug-in mine.py\n"
+    assert named.returncode == 0 and named.stderr == f"running plug-in {tmp_path / 'mine.py'}\n"

@@ -20,7 +20,7 @@ from latsem.recipes.layers import find_recipe, read_layers, shipped_recipes
 from latsem.recipes.recipe import Recipe, check, load
 
 CLASSES = 1000
-SHIPPED = sorted(name for name in shipped_recipes() if "/" in name)
+SHIPPED = sorted(name for name in shipped_recipes() if name.startswith("imagenet"))
 
 # SiT and DiT: DiT, table 4, and the sizes that ReDi gives; JiT: JiT, tables 7 and 8.
 PARAMETERS = {"B": 130e6, "L": 458e6, "XL": 675e6}
