@@ -34,7 +34,7 @@ class SemanticHealth:
     Features are read when they are first needed, and again in every process that resumes the run.
 
     Args:
-        warn: is told, once, when the accuracy falls clearly below that of the fixed projection.
+        warn: is told, once, when the accuracy of a projection that learns falls clearly below that of the fixed one.
 
     Attributes:
         latest: what was measured last; empty before.
@@ -103,7 +103,7 @@ class SemanticHealth:
                 yield grid
 
     def _look(self, found: Mapping[str, float]) -> None:
-        if self._warned or "accuracy" not in found:
+        if self._warned or not self.learns or "accuracy" not in found:
             return
         now, fixed = found["accuracy"], self._fixed["accuracy"]
         # Both are shares of the same images; twice the standard error of one bounds what chance alone does.

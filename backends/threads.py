@@ -15,9 +15,9 @@ def let_waiting_threads_sleep() -> None:
     """Let threads that wait for others soon sleep, unless the environment says how they wait.
 
     The OpenMP of torch's wheels (libgomp) spins at every barrier for about as long as a time slice. Beside other work
-    that keeps the very threads from running that are waited for: on two busy cores `pixel_coredi` did not end seven
-    steps in a minute, and made 110 to 190 images/s with this. On two idle ones, in turn, it made 695 and 651 images/s,
-    751 and 573 as torch comes, and 401 and 359 where threads sleep at once (`OMP_WAIT_POLICY=passive`).
+    that keeps the very threads from running that are waited for: on two cores under a load of 6 `pixel_coredi` ended no
+    measurement in a minute, and made 189 and 107 images/s with this. On two idle cores, in turn, it made 695 and 651
+    images/s, 751 and 573 as torch comes, and 401 and 359 where threads sleep at once (`OMP_WAIT_POLICY=passive`).
 
     It counts only before torch is imported: OpenMP reads its environment once. Processes that this one starts inherit
     it.

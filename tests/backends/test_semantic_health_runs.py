@@ -54,6 +54,24 @@ def test_images_without_labels_or_without_semantics_have_no_accuracy(tmp_path: P
     assert health_lines(load("pixel_jit", quick).run(root=tmp_path, quiet=True).folder) == {}
 
 
+def test_a_fixed_projection_that_means_less_is_not_said_to_learn() -> None:
+    changes = ["data.size=600", "projection=random", "projection.channels=1", "projection.fit_images=512"]
+    assembly = assemble(load("pixel_coredi", changes))
+    projection = assembly.model.projection
+    assert projection is not None
+    features = assembly.feed.features(assembly.feed.read([(index, 0) for index in range(512)]))
+    assert features is not None
+    projection.fit([features])
+    said: list[str] = []
+    health = SemanticHealth(assembly, Fabric(accelerator="cpu", devices=1), said.append)
+    found = health.measure(projection)
+    assert found["semantic/accuracy"] < found["semantic/accuracy_fixed"] - 0.07 and said == []
+    # One that learns would have been reported.
+    health.learns = True
+    health.measure(projection)
+    assert len(said) == 1
+
+
 def test_a_stream_that_loses_its_meaning_is_reported_once() -> None:
     assembly = assemble(load("pixel_coredi", ["data.size=600", "projection.fit_images=512"]))
     projection = assembly.model.projection
